@@ -1,0 +1,460 @@
+"""The recipe: one frozen tree that says everything a run depends on.
+
+Read from YAML, with overlays and `--set a.b=c` on top. Unknown keys are refused with a suggestion,
+and every fault is told at once. A default is the paper's value where the paper gives one (the
+comment says so); the rest are ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from drenpa.core.errors import ConfigError, did_you_mean
+from drenpa.core.knowledge import KIND_WEIGHTS, KINDS, Kind
+
+RewardPart = Literal["critic", "scalar", "finished"]
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+def _full_kinds(value: Any) -> Any:
+    """Kinds that a recipe leaves out of a mapping get 0: a mix that names two kinds means those
+    two."""
+    if isinstance(value, Mapping) and all(isinstance(name, str) for name in value):
+        return {**dict.fromkeys(KINDS, 0.0), **value}
+    return value
+
+
+def _critic_alone() -> dict[RewardPart, float]:
+    return {"critic": 1.0}
+
+
+KindNumbers = Annotated[dict[Kind, NotNegative], BeforeValidator(_full_kinds)]
+
+
+class Config(BaseModel):
+    """The parent of every part of a recipe."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class EngineConfig(Config):
+    """How the machine is used."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"  # of frozen weights and of matrix work
+    attention: Literal["shared", "plain"] = "shared"
+    decode_rows: Count = 64  # rows decoded at once
+    tracker: str = "tensorboard"  # any that Accelerate knows, or "none"
+    trust_remote_code: bool = False
+
+
+class LoraConfig(Config):
+    """A low-rank adapter, in float32, on every linear layer of the transformer's blocks."""
+
+    rank: Count = 16
+    alpha: Positive = 32.0
+    dropout: Share = 0.0
+
+
+class TrainConfig(Config):
+    """One training run of the one loop."""
+
+    learning_rate: Positive = 5e-7  # the paper, section on experiments
+    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    warmup_share: Share = 0.05  # of all steps
+    weight_decay: NotNegative = 0.0
+    max_grad_norm: Positive = 1.0
+    micro_batch: Count = (
+        4  # groups in one forward and backward; it changes memory, never the gradient
+    )
+    gradient_checkpointing: bool = False
+    checkpoint_every: Count = 25  # steps
+    lora: LoraConfig | None = LoraConfig()  # null: train all weights, with float32 masters
+    max_length: Count = 1024  # tokens of a whole row; the paper
+
+
+class CorpusConfig(Config):
+    """What the knowledge is made from.
+
+    records, rankings, benchmark: files in JSON Lines, CSV or Parquet, or `starter` for the corpus
+    in the package.
+    held_out: the share of ranked questions on which the critic is measured, never trained.
+    test:     the share of records kept for the benchmark when there is no benchmark file.
+    """
+
+    records: tuple[str, ...] = ("starter",)
+    rankings: tuple[str, ...] = ("starter",)
+    benchmark: tuple[str, ...] = ("starter",)
+    languages: tuple[str, ...] = ()  # keep only these; empty keeps all
+    held_out: Share = 0.25
+    test: Share = 0.2
+
+
+class FinetuneConfig(Config):
+    """Supervised fine-tuning on instructions plus critique samples."""
+
+    train: TrainConfig = TrainConfig()
+    epochs: Count = 3
+    batch: Count = 16  # rows a step
+    critique_share: Share = (
+        1.0  # of the critique samples that take part; the paper uses 5,000 of them
+    )
+
+
+class CriticConfig(Config):
+    """The critic [P1–P5]."""
+
+    train: TrainConfig = TrainConfig()
+    epochs: Count = 2
+    batch: Count = 4  # questions a step, each with all its ranked answers
+    critique_weight: NotNegative = 1.0  # P3; the paper
+    score_weight: NotNegative = 1.0  # P3; the paper
+    own_epochs: int = Field(
+        default=0, ge=0
+    )  # further epochs in which the head reads the critic's own critiques
+    own_share: Share = (
+        0.5  # of the critiques in those epochs that are its own; the others are the true ones
+    )
+    max_critique_tokens: Count = 96
+    prompt: str = "critique"
+    expand_prompt: str = "expand"
+
+
+class ObjectiveConfig(Config):
+    """The parameters of the one RL objective [P6–P11]; every variant is a choice of these."""
+
+    margin_weight: NotNegative = 0.5  # w of P6; from the work the paper builds on. 0 is plain GRPO
+    margin_rate: NotNegative = 0.5  # k of P6; likewise
+    group_scale: Literal["std", "none"] = "std"  # P8
+    clip_low: Share = 0.2
+    clip_high: NotNegative = 0.2
+    kl_coef: NotNegative = 0.001  # the paper
+    pair_coef: NotNegative = 0.0  # of P11, the other reading of change 1
+    pair_beta: Positive = 0.1
+
+
+class GateConfig(Config):
+    """What must hold at the end of a stage for the run to go on; null does not ask."""
+
+    min_reward_gain: float | None = None  # mean raw reward, last quarter of the steps minus first
+    max_kl: Positive | None = None  # nats per token, mean of the last quarter
+    max_truncated: Share | None = None
+
+
+class StageConfig(Config):
+    """One round of reinforcement learning: prompts and their mix, weights, reward, objective,
+    length, reference, gate."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    steps: Count = 100
+    prompts: Count = 4  # questions a step
+    group: int = Field(default=8, ge=2)  # G answers a question
+    mix: KindNumbers = Field(
+        default_factory=lambda: dict.fromkeys(KINDS, 1.0)
+    )  # shares of the questions drawn
+    weights: KindNumbers = Field(default_factory=lambda: dict(KIND_WEIGHTS))  # P9; the paper's
+    reward: dict[RewardPart, float] = Field(default_factory=_critic_alone)
+    objective: ObjectiveConfig = ObjectiveConfig()
+    temperature: Positive = 1.0
+    max_new_tokens: Count = 256
+    reset_reference: bool = (
+        False  # true: KL is measured from where this stage starts, not from the fine-tuned model
+    )
+    gate: GateConfig = GateConfig()
+    train: TrainConfig = TrainConfig(schedule="constant")
+
+    @model_validator(mode="after")
+    def _something_is_asked_and_rewarded(self) -> StageConfig:
+        if not any(self.mix.values()):
+            raise ValueError("mix: every kind has share 0; give one a share above 0")
+        if not any(self.reward.values()):
+            raise ValueError("reward: every part has weight 0; give one a weight")
+        return self
+
+
+class StrategyConfig(Config):
+    """A column of the result table: the rounds that lead to it, and the strategy they start
+    from."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    start: str = "sft"
+    stages: tuple[StageConfig, ...] = Field(min_length=1)
+
+
+class JudgeConfig(Config):
+    """Who judges. `offline` needs no network; `openai` is any compatible endpoint; `critic` judges
+    its own pupil."""
+
+    name: Literal["offline", "openai", "critic"] = "offline"
+    model: str = (
+        ""  # offline: the language model whose probabilities it reads (default: the recipe's model)
+    )
+    base_url: str = ""  # openai: default is the client's own
+    key_env: str = "OPENAI_API_KEY"  # the environment variable that holds the key
+    prompt: str = "judge"
+    concurrency: Count = 4
+    timeout_s: Positive = 60.0
+    retries: int = Field(default=3, ge=0)
+    max_unscored: Share = 0.2  # above it the benchmark fails rather than hide what is missing
+
+
+class BenchmarkConfig(Config):
+    """Which strategies are compared, on how many answers, and by whom."""
+
+    strategies: tuple[str, ...] = ()  # empty: base, sft and all in the recipe
+    items_per_kind: int = Field(default=0, ge=0)  # 0: all
+    samples: Count = 1  # answers sampled per question
+    temperature: NotNegative = 0.7
+    max_new_tokens: Count = 256
+    prompt: str = "answer"
+    judge: JudgeConfig = JudgeConfig()
+
+
+class ReportConfig(Config):
+    """What the page shows."""
+
+    title: str = ""
+    resamples: Count = 4000  # of the bootstrap
+    examples: Count = 3
+    paper_columns: bool = False  # the paper's own Table 3 beside ours
+
+
+class Recipe(Config):
+    """A whole run."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    seed: int = Field(default=1, ge=0)
+    model: str = "smollm2-135m"
+    language: str = "en"  # of the instructions the model answers under
+    out: str = ""  # default: runs/NAME
+    engine: EngineConfig = EngineConfig()
+    corpus: CorpusConfig = CorpusConfig()
+    answer_prompt: str = "answer"  # the instruction under which the policy is trained and tested
+    finetune: FinetuneConfig = FinetuneConfig()
+    critic: CriticConfig = CriticConfig()
+    scalar: CriticConfig = CriticConfig(
+        critique_weight=0.0
+    )  # the scorer without critique, for the `grpo` column
+    strategies: tuple[StrategyConfig, ...] = ()
+    benchmark: BenchmarkConfig = BenchmarkConfig()
+    report: ReportConfig = ReportConfig()
+
+    @property
+    def folder(self) -> Path:
+        """Where the run's artefacts stand."""
+        return Path(self.out or f"runs/{self.name}")
+
+    @model_validator(mode="after")
+    def _names_lead_somewhere(self) -> Recipe:
+        known = ["base", "sft"]
+        for strategy in self.strategies:
+            if strategy.name in known:
+                raise ValueError(f"strategies: the name '{strategy.name}' is taken; choose another")
+            if strategy.start not in known or strategy.start == "base":
+                hint = did_you_mean(strategy.start, known[1:])
+                raise ValueError(
+                    f"strategies.{strategy.name}.start: '{strategy.start}' is neither sft nor a strategy above{hint}"
+                )
+            names = [stage.name for stage in strategy.stages]
+            if len(set(names)) < len(names):
+                raise ValueError(
+                    f"strategies.{strategy.name}: two stages share a name; give each its own"
+                )
+            known.append(strategy.name)
+        for name in self.benchmark.strategies:
+            if name not in known:
+                raise ValueError(
+                    f"benchmark.strategies: no strategy '{name}'{did_you_mean(name, known)}"
+                )
+        return self
+
+    def strategy_names(self) -> tuple[str, ...]:
+        """The columns of the result table, in order."""
+        return self.benchmark.strategies or (
+            "base",
+            "sft",
+            *(strategy.name for strategy in self.strategies),
+        )
+
+
+def load_recipe(
+    path: Path | str, overlays: Sequence[Path | str] = (), settings: Sequence[str] = ()
+) -> Recipe:
+    """Read a recipe, lay the overlays over it, apply the `a.b=c` settings, and check everything.
+
+    Mappings are merged key by key, lists are replaced; `strategies.memory.…` in a setting names a
+    list entry by its name, `strategies.0.…` by its place. Paths of data files in the recipe are
+    relative to the recipe's folder when they exist there, and to the working folder otherwise.
+
+    raises: ConfigError with every fault, a line each, as `file: key: what is wrong`.
+    """
+    tree = _read(Path(path))
+    for overlay in overlays:
+        tree = _merge(tree, _read(Path(overlay)))
+    faults: list[str] = []
+    for setting in settings:
+        fault = _set(tree, setting)
+        if fault:
+            faults.append(fault)
+    tree = _anchor(tree, Path(path).resolve().parent)
+    try:
+        recipe = Recipe.model_validate(tree)
+    except ValidationError as error:
+        faults += [f"{path}: {_fault(entry, tree)}" for entry in error.errors()]
+        raise ConfigError("\n".join(faults)) from None
+    if faults:
+        raise ConfigError("\n".join(faults))
+    return recipe
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such recipe") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error})") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(
+            f"{path}: a recipe is a mapping of keys to values, this is a {type(tree).__name__}"
+        )
+    return tree
+
+
+def _merge(below: Any, above: Any) -> Any:
+    if not (isinstance(below, dict) and isinstance(above, dict)):
+        return above
+    return {**below, **{key: _merge(below.get(key), value) for key, value in above.items()}}
+
+
+def _set(tree: dict[str, Any], setting: str) -> str:
+    """Apply one `a.b=c`; return the fault, or an empty string."""
+    path, equals, text = setting.partition("=")
+    if not equals or not path:
+        return f"--set {setting}: write it as key=value, for example seed=2 or benchmark.samples=4"
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return f"--set {setting}: '{text}' is not a YAML value; quote it"
+    place: Any = tree
+    keys = path.split(".")
+    for number, key in enumerate(keys):
+        last = number == len(keys) - 1
+        if isinstance(place, list):
+            found = next(
+                (
+                    i
+                    for i, entry in enumerate(place)
+                    if isinstance(entry, dict) and entry.get("name") == key
+                ),
+                None,
+            )
+            index = (
+                found
+                if found is not None
+                else int(key)
+                if key.isdigit() and int(key) < len(place)
+                else None
+            )
+            if index is None:
+                return f"--set {setting}: no entry '{key}' in {'.'.join(keys[:number])}"
+            if last:
+                place[index] = value
+            place = place[index]
+        elif isinstance(place, dict):
+            if last:
+                place[key] = value
+            elif not isinstance(place.get(key), dict | list):
+                place[key] = {}
+            place = place[key]
+        else:
+            return f"--set {setting}: {'.'.join(keys[:number])} is a value and has no key '{key}'"
+    return ""
+
+
+def _anchor(tree: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Resolve data files that stand beside the recipe."""
+    corpus = tree.get("corpus")
+    if not isinstance(corpus, dict):
+        return tree
+    anchored = dict(corpus)
+    for key in ("records", "rankings", "benchmark"):
+        names = corpus.get(key)
+        if isinstance(names, str):
+            names = [names]
+        if isinstance(names, list):
+            anchored[key] = [
+                str(folder / name)
+                if isinstance(name, str) and name != "starter" and (folder / name).exists()
+                else name
+                for name in names
+            ]
+    return {**tree, "corpus": anchored}
+
+
+def _fault(entry: Mapping[str, Any], tree: Mapping[str, Any]) -> str:
+    place = ".".join(_named_places(entry["loc"], tree))
+    if entry["type"] == "extra_forbidden":
+        return f"{place}: unknown key{did_you_mean(str(entry['loc'][-1]), _siblings(entry['loc']))}"
+    message = str(entry["msg"]).removeprefix("Value error, ")
+    shown = entry.get("input")
+    detail = (
+        f" (it is {shown!r})"
+        if isinstance(shown, str | int | float | bool) and "it is" not in message
+        else ""
+    )
+    return f"{place}: {message}{detail}" if place else message
+
+
+def _named_places(loc: Sequence[str | int], tree: Any) -> list[str]:
+    """Write a list entry's place as its name where it has one."""
+    places: list[str] = []
+    here = tree
+    for key in loc:
+        try:
+            here = here[key]
+        except (KeyError, IndexError, TypeError):
+            here = None
+        name = here.get("name") if isinstance(key, int) and isinstance(here, dict) else None
+        places.append(str(name if name is not None else key))
+    return places
+
+
+def _siblings(loc: Sequence[str | int]) -> list[str]:
+    """The known keys at the place where an unknown one was found."""
+    model: Any = Recipe
+    for key in loc[:-1]:
+        if isinstance(key, int):
+            continue
+        field = (
+            model.model_fields.get(str(key))
+            if isinstance(model, type) and issubclass(model, Config)
+            else None
+        )
+        if field is None:
+            return []
+        model = _config_in(field.annotation)
+        if model is None:
+            return []
+    return list(model.model_fields)
+
+
+def _config_in(annotation: Any) -> type[Config] | None:
+    """The Config class that an annotation holds: itself, or within a tuple or a union."""
+    if isinstance(annotation, type) and issubclass(annotation, Config):
+        return annotation
+    for part in getattr(annotation, "__args__", ()):
+        found = _config_in(part)
+        if found is not None:
+            return found
+    return None

@@ -1,0 +1,2 @@
+"""What every room of drenpa speaks: kinds, records, artefacts, prompts, roles, errors. Nothing here
+imports torch."""

@@ -1,0 +1,374 @@
+"""Artefacts: what a stage leaves on disk. A folder of rows and files, with a manifest that is
+written last.
+
+A folder without a manifest is unfinished work, never an artefact. A finished one is never
+rewritten: a stage whose inputs, config and code have not changed finds its key among the finished
+ones and is skipped; one whose key is new makes a new folder beside the old. While a stage runs, its
+folder is called `NAME-KEY.partial` and keeps whatever it needs to resume (checkpoints, journals
+under `scratch/`, dropped at the end).
+"""
+
+from __future__ import annotations
+
+import ast
+import datetime
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args, get_origin
+
+import drenpa
+from drenpa.core.errors import ArtefactError
+from drenpa.core.records import Row
+
+ArtefactKind = Literal["corpus", "policy", "critic", "verdicts", "report", "memory"]
+ARTEFACT_KINDS: tuple[ArtefactKind, ...] = get_args(ArtefactKind)
+MANIFEST = "manifest.json"
+SCRATCH = "scratch"
+PARTIAL = ".partial"
+FORMAT = 1
+
+RowType = TypeVar("RowType", bound=Row)
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A finished folder: what kind it is, where it came from, and the digest of all its bytes.
+
+    digest:  sha256 over the names and contents of its files; two artefacts with equal bytes are
+             equal inputs.
+    key:     sha256 over kind, config, code and the inputs' digests: known before the work is done.
+    inputs:  name → {"path", "digest"} of each artefact or file it was made from.
+    summary: what the stage wants told about it: counts, metrics, warnings.
+    """
+
+    path: Path
+    kind: ArtefactKind
+    name: str
+    key: str
+    digest: str
+    config: Mapping[str, Any]
+    inputs: Mapping[str, Mapping[str, str]]
+    summary: Mapping[str, Any]
+    created: str
+    version: str
+    code: str
+
+    def rows(self, name: str, row: type[RowType]) -> list[RowType]:
+        """Read the rows of `NAME.parquet` as values of `row`."""
+        return read_rows(self.path / f"{name}.parquet", row)
+
+    def input_path(self, name: str) -> Path:
+        """Return the folder of the input `name`, found beside this one when the whole run was
+        moved.
+
+        raises: ArtefactError when it is at neither place.
+        """
+        if name not in self.inputs:
+            raise ArtefactError(f"{self.path}: it was not made from a '{name}'")
+        stored = Path(self.inputs[name]["path"])
+        for place in (stored, self.path.parent / stored.name):
+            if place.exists():
+                return place
+        raise ArtefactError(
+            f"{self.path}: its {name} {stored} is gone; put it back or run the stage again"
+        )
+
+
+def open_artefact(path: Path | str, kind: ArtefactKind | None = None) -> Artefact:
+    """Open a finished artefact, of the kind that is asked for.
+
+    raises: ArtefactError when there is no manifest, it cannot be read, or it is of another kind.
+    """
+    folder = Path(path)
+    file = folder / MANIFEST
+    if not file.is_file():
+        state = "is unfinished or no artefact" if folder.is_dir() else "does not exist"
+        raise ArtefactError(
+            f"{folder}: {state} (it has no {MANIFEST}); run the stage that makes it"
+        )
+    try:
+        stored = json.loads(file.read_text(encoding="utf-8"))
+        artefact = Artefact(
+            path=folder.resolve(),
+            **{key: stored[key] for key in Artefact.__dataclass_fields__ if key != "path"},
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtefactError(f"{file}: not a manifest of drenpa's ({error})") from error
+    if stored.get("format") != FORMAT:
+        raise ArtefactError(
+            f"{file}: written in format {stored.get('format')}; this drenpa reads {FORMAT}"
+        )
+    if kind is not None and artefact.kind != kind:
+        raise ArtefactError(f"{folder}: is a {artefact.kind}, but a {kind} is needed here")
+    return artefact
+
+
+def check_files(artefact: Artefact) -> None:
+    """Compare every file's bytes with the manifest.
+
+    raises: ArtefactError when they differ.
+    """
+    if _digest(artefact.path) != artefact.digest:
+        raise ArtefactError(
+            f"{artefact.path}: its files are not those its manifest names; make it again"
+        )
+
+
+Work = Callable[[Path], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A stage about to run: everything its key depends on, where its folder will stand, the work.
+
+    config: what of the recipe this stage depends on, as plain JSON values, the seed included.
+    inputs: what it is made from (`as_input`, `file_input`).
+    rooms:  the folders of the package whose code it runs; a change there makes a new key.
+    work:   is given the unfinished folder, in which it finds what an earlier, broken attempt left;
+            it writes its files there and returns the summary. It may keep what it needs to resume
+            under `scratch/`, which is dropped at the end.
+    """
+
+    kind: ArtefactKind
+    name: str
+    root: Path
+    config: Mapping[str, Any]
+    inputs: Mapping[str, Mapping[str, str]]
+    rooms: tuple[str, ...]
+    work: Work = field(compare=False, repr=False)
+
+    @property
+    def code(self) -> str:
+        """The version of the code in the rooms that this stage runs."""
+        return code_version(self.rooms)
+
+    @property
+    def key(self) -> str:
+        """What tells this work from any other: kind, config, code and the inputs' digests."""
+        digests = {name: entry["digest"] for name, entry in self.inputs.items()}
+        described = [FORMAT, self.kind, self.config, self.code, digests]
+        return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def folder(self) -> Path:
+        """Where the finished artefact stands."""
+        return self.root / f"{self.name}-{self.key[:10]}"
+
+    @property
+    def done(self) -> bool:
+        """Whether it is there already."""
+        return (self.folder / MANIFEST).is_file()
+
+
+def run_plan(plan: Plan) -> Artefact:
+    """Return the plan's artefact, made by its work unless it is there already.
+
+    raises: ArtefactError when the folder cannot be written.
+    """
+    if plan.done:
+        return open_artefact(plan.folder, plan.kind)
+    partial = plan.folder.with_name(plan.folder.name + PARTIAL)
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+        summary = plan.work(partial)
+        shutil.rmtree(partial / SCRATCH, ignore_errors=True)
+        manifest = {
+            "format": FORMAT,
+            "kind": plan.kind,
+            "name": plan.name,
+            "key": plan.key,
+            "digest": _digest(partial),
+            "config": plan.config,
+            "inputs": plan.inputs,
+            "summary": summary,
+            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
+            "version": drenpa.__version__,
+            "code": plan.code,
+        }
+        write_text(partial / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False))
+        os.replace(partial, plan.folder)
+    except OSError as error:
+        place = error.filename or partial
+        raise ArtefactError(
+            f"{place}: cannot be written ({error.strerror}); what was done so far is kept: "
+            "make room or choose another folder with --set out=FOLDER, then run again"
+        ) from error
+    return open_artefact(plan.folder, plan.kind)
+
+
+def as_input(artefact: Artefact) -> dict[str, str]:
+    """Describe an artefact as the input of another stage."""
+    return {"path": str(artefact.path), "digest": artefact.digest}
+
+
+def file_input(path: Path) -> dict[str, str]:
+    """Describe a file, or a folder of files, of the user's as the input of a stage."""
+    if path.is_dir():
+        return {"path": str(path.resolve()), "digest": _digest(path)}
+    return {"path": str(path.resolve()), "digest": _sha256(path)}
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file that is either the old one or wholly the new one, whatever happens in
+    between."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    with part.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
+
+
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
+    """Write rows as Parquet, whole or not at all; no rows make a file with no columns' values."""
+    import pyarrow
+    import pyarrow.parquet
+
+    table = pyarrow.Table.from_pylist([_flat(row) for row in rows])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    pyarrow.parquet.write_table(table, part)
+    os.replace(part, path)
+
+
+def read_rows(path: Path, row: type[RowType]) -> list[RowType]:
+    """Read rows that `write_rows` wrote.
+
+    raises: ArtefactError when the file is missing or holds other rows.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    if not path.is_file():
+        raise ArtefactError(
+            f"{path}: missing; the artefact it belongs to is damaged or of another stage"
+        )
+    try:
+        entries = pyarrow.parquet.read_table(path).to_pylist()
+        mappings = [
+            name for name, field in row.model_fields.items() if _is_mapping(field.annotation)
+        ]
+        for entry in entries:
+            entry.update({name: json.loads(entry[name]) for name in mappings})
+        return [row.model_validate_json(json.dumps(entry)) for entry in entries]
+    except (pyarrow.ArrowInvalid, KeyError, ValueError) as error:
+        raise ArtefactError(f"{path}: does not hold {row.__name__} rows ({error})") from error
+
+
+def append_line(path: Path, value: Mapping[str, Any]) -> None:
+    """Append one JSON object as a line and force it to disk: the journal of work that must not be
+    paid twice."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(value, ensure_ascii=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def journal_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the objects of a journal; a last line that a kill cut short is passed over."""
+    if not path.is_file():
+        return
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            yield json.loads(line)
+        except ValueError:
+            continue
+
+
+@cache
+def code_version(rooms: tuple[str, ...]) -> str:
+    """Hash the code of the given rooms (folders of the package) and `core`, without comments and
+    docstrings.
+
+    Data files in those rooms (prompts, the starter corpus) count byte for byte.
+    """
+    digest = hashlib.sha256()
+    for room in sorted({"core", *rooms}):
+        top = Path(str(resources.files("drenpa"))) / room
+        for path in sorted(top.rglob("*")):
+            if not path.is_file() or "__pycache__" in path.parts:
+                continue
+            digest.update(str(path.relative_to(top.parent)).encode())
+            digest.update(_code_bytes(path) if path.suffix == ".py" else path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _code_bytes(path: Path) -> bytes:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0] if node.body else None
+            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+                node.body = node.body[1:]
+    return ast.dump(tree).encode()
+
+
+def _digest(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        relative = path.relative_to(folder)
+        if path.is_file() and relative.parts != (MANIFEST,) and SCRATCH not in relative.parts:
+            digest.update(f"{relative.as_posix()}\0{_sha256(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _flat(row: Row) -> dict[str, Any]:
+    """A row for Parquet; mappings become JSON text, since Parquet gives every row the same keys."""
+    values = row.model_dump(mode="json")
+    return {
+        key: json.dumps(value) if isinstance(value, dict) else value
+        for key, value in values.items()
+    }
+
+
+def _is_mapping(annotation: Any) -> bool:
+    return get_origin(annotation) is dict
+
+
+def latest(root: Path, name: str, kind: ArtefactKind) -> Artefact | None:
+    """Return the newest finished artefact of that name in a run's folder, or None."""
+    found = [
+        path.parent
+        for path in root.glob(f"{name}-*/{MANIFEST}")
+        if not path.parent.name.endswith(PARTIAL)
+    ]
+    artefacts = [open_artefact(path) for path in found]
+    matching = [
+        artefact for artefact in artefacts if artefact.kind == kind and artefact.name == name
+    ]
+    return max(matching, key=lambda artefact: artefact.created, default=None)
+
+
+def point(link: Path, folder: Path) -> None:
+    """Make `link` point to `folder`, replacing an older link: the stable name of the newest
+    artefact."""
+    fresh = link.with_name(f".{link.name}.new")
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(os.path.relpath(folder, link.parent), target_is_directory=True)
+    os.replace(fresh, link)
+
+
+def counted(values: Iterable[str]) -> dict[str, int]:
+    """Count values, most frequent first, for a summary.
+
+    >>> counted(["a", "b", "a"])
+    {'a': 2, 'b': 1}
+    """
+    counts: dict[str, int] = {}
+    for value in values:
+        counts[value] = counts.get(value, 0) + 1
+    return dict(sorted(counts.items(), key=lambda entry: (-entry[1], entry[0])))

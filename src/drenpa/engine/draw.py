@@ -1,0 +1,113 @@
+"""Draw the next token of each row from its logits, each row from a random stream of its own."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from random import Random
+
+import torch
+from torch import Tensor
+
+from drenpa.core.errors import ConfigError
+from drenpa.core.roles import Sampling
+
+
+def check_sampling(sampling: Sampling) -> None:
+    """Refuse values that no distribution has.
+
+    raises: ConfigError with every fault found, a line each.
+    """
+    faults = []
+    if sampling.max_new_tokens < 1:
+        faults.append(f"max_new_tokens must be at least 1, got {sampling.max_new_tokens}")
+    if not sampling.temperature >= 0:
+        faults.append(f"temperature must be 0 (greedy) or positive, got {sampling.temperature}")
+    if sampling.top_k < 0:
+        faults.append(f"top_k must be 0 (off) or positive, got {sampling.top_k}")
+    if not 0 < sampling.top_p <= 1:
+        faults.append(f"top_p must be above 0 and at most 1 (off), got {sampling.top_p}")
+    if not 0 <= sampling.min_p <= 1:
+        faults.append(f"min_p must be from 0 (off) to 1, got {sampling.min_p}")
+    if faults:
+        raise ConfigError("\n".join(faults))
+
+
+def row_stream(seed: int, key: Sequence[int]) -> Random:
+    """Return a stream of numbers that depends on the seed and the key alone, whatever else is
+    drawn.
+
+    >>> row_stream(1, (2, 3)).random() == row_stream(1, (2, 3)).random()
+    True
+    >>> row_stream(1, (2, 3)).random() == row_stream(1, (3, 2)).random()
+    False
+    """
+    digest = hashlib.blake2b(repr((seed, *key)).encode(), digest_size=16).digest()
+    return Random(int.from_bytes(digest, "little"))
+
+
+def draw_tokens(logits_NV: Tensor, uniforms_N: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
+    """Return one token [N] for each row and its log-probability [N] (float32) before any filter.
+
+    logits_NV:  [N, V] in any precision; the work is done in float32.
+    uniforms_N: [N] float64 in [0, 1); row n's token is the inverse of its cumulative distribution
+                at uniforms_N[n].
+
+    Filters apply in the usual order: temperature, top-k, top-p, min-p, each to what the one before
+    left, renormalised. Greedy decoding (temperature 0) takes the largest logit and reports its
+    log-probability at temperature 1.
+    """
+    greedy = sampling.temperature == 0
+    scaled_NV = logits_NV.float() / (1.0 if greedy else sampling.temperature)
+    log_total_N = scaled_NV.logsumexp(-1)
+    if greedy:
+        best_N, tokens_N = scaled_NV.max(-1)
+        return tokens_N, best_N - log_total_N
+    probs_NV = _filtered(scaled_NV.softmax(-1), sampling)
+    tokens_N = _inverse_cdf(probs_NV, uniforms_N)
+    return tokens_N, scaled_NV.gather(1, tokens_N[:, None])[:, 0] - log_total_N
+
+
+def _filtered(probs_NV: Tensor, sampling: Sampling) -> Tensor:
+    """Return weights [N, V] (not normalised) with the filtered tokens at zero."""
+    vocabulary = probs_NV.shape[1]
+    if 0 < sampling.top_k < vocabulary:
+        kept_NK, at_NK = probs_NV.topk(sampling.top_k, dim=-1)
+        probs_NV = torch.zeros_like(probs_NV).scatter(1, at_NK, kept_NK)
+    if sampling.top_p < 1:
+        sorted_NV, at_NV = probs_NV.sort(dim=-1, descending=True, stable=True)
+        before_NV = sorted_NV.double().cumsum(-1) - sorted_NV
+        total_N1 = sorted_NV.double().sum(-1, keepdim=True)
+        kept_NV = sorted_NV.masked_fill(before_NV >= sampling.top_p * total_N1, 0.0)
+        probs_NV = torch.zeros_like(probs_NV).scatter(1, at_NV, kept_NV)
+    if sampling.min_p > 0:
+        floor_N1 = sampling.min_p * probs_NV.amax(-1, keepdim=True)
+        probs_NV = probs_NV.masked_fill(probs_NV < floor_N1, 0.0)
+    return probs_NV
+
+
+def _inverse_cdf(weights_NV: Tensor, uniforms_N: Tensor, block: int = 128) -> Tensor:
+    """Return for each row the first token whose cumulative weight exceeds uniform × total.
+
+    The vocabulary is summed in blocks, and only the block that the draw falls into is walked token
+    by token.
+    """
+    rows, vocabulary = weights_NV.shape
+    padded_NBW = torch.nn.functional.pad(weights_NV, (0, -vocabulary % block)).view(rows, -1, block)
+    blocks_NB = padded_NBW.sum(-1).double().cumsum(-1)
+    goal_N1 = uniforms_N[:, None].to(blocks_NB) * blocks_NB[:, -1:]
+    block_N1 = _first_above(blocks_NB, goal_N1)
+    start_N1 = torch.where(block_N1 > 0, blocks_NB.gather(1, (block_N1 - 1).clamp(min=0)), 0.0)
+    inside_NW = padded_NBW.gather(1, block_N1[..., None].expand(-1, 1, block))[:, 0].double()
+    return (block_N1 * block + _first_above(inside_NW.cumsum(-1), goal_N1 - start_N1))[:, 0]
+
+
+def _first_above(cumulative_NC: Tensor, goal_N1: Tensor) -> Tensor:
+    """Return [N, 1] the first column whose cumulative weight exceeds the goal, and never one that
+    adds no weight.
+
+    Rounding can leave the goal at or above the last cumulative weight: then the last column with
+    weight is meant.
+    """
+    last_N1 = torch.searchsorted(cumulative_NC, cumulative_NC[:, -1:].contiguous())
+    return torch.minimum(torch.searchsorted(cumulative_NC, goal_N1, right=True), last_N1)
