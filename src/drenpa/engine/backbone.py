@@ -41,7 +41,7 @@ class Backbone:
         return next(self.trunk.parameters()).device
 
     def logits(self, hidden_NH: Tensor) -> Tensor:
-        """Return the next-token logits [.., V] of hidden states [.., H], in the model's own precision."""
+        """Return next-token logits [.., V] of hidden states [.., H], in the model's precision."""
         logits = cast(Tensor, self.head(hidden_NH))
         if self.soft_cap is None:
             return logits
@@ -55,21 +55,21 @@ def backbone_of(model: nn.Module) -> Backbone:
     raises: ModelError when `model` is neither, is an encoder-decoder, learns prompt tokens instead
             of weights, or scales its logits in a way that is not known here.
     """
-    causal = model
+    causal: Any = model
     if hasattr(model, "get_base_model"):
         if getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False):
             raise ModelError(
-                f"{type(model).__name__}: adapters that learn prompt tokens are not supported; use LoRA"
+                f"{type(model).__name__}: adapters that learn prompt tokens do not work; use LoRA"
             )
-        causal = model.get_base_model()
+        causal = cast(Any, model).get_base_model()
     head = causal.get_output_embeddings() if hasattr(causal, "get_output_embeddings") else None
     trunk = getattr(causal, "base_model", None)
     if head is None or trunk is None or trunk is causal:
         raise ModelError(
-            f"{type(causal).__name__} is not a causal language model with a trunk and an output projection; "
+            f"{type(causal).__name__} is not a causal language model with a trunk and a head; "
             "load it with AutoModelForCausalLM"
         )
-    config = cast(Any, causal).config.get_text_config()
+    config = causal.config.get_text_config()
     if getattr(config, "is_encoder_decoder", False):
         raise ModelError(
             f"{type(causal).__name__} is an encoder-decoder; a decoder-only model is needed"
@@ -77,7 +77,7 @@ def backbone_of(model: nn.Module) -> Backbone:
     for name in _UNKNOWN_LOGIT_FACTORS:
         if getattr(config, name, None) not in (None, 1, 1.0):
             raise ModelError(
-                f"{type(causal).__name__}: config.{name} = {getattr(config, name)} scales the logits in a way that "
-                "is not supported; use a model of the Llama, Qwen or Gemma families"
+                f"{type(causal).__name__}: config.{name} = {getattr(config, name)} scales logits "
+                "in an unknown way; use a model of the Llama, Qwen or Gemma families"
             )
     return Backbone(trunk, head, config, getattr(config, "final_logit_softcapping", None))

@@ -14,12 +14,12 @@ from drenpa.engine.prefix import PrefixGroup
 
 
 class DecodeBatch(Protocol):
-    """Rows with a live cache. Rows are counted in the order in which they were admitted, less those dropped."""
+    """Rows with a live cache, in the order in which they were admitted, less those dropped."""
 
     joins_live_rows: bool
 
     def admit(self, groups: Sequence[PrefixGroup]) -> Tensor:
-        """Take in all rows of `groups`; return [n, H] the final hidden state at each new row's last token."""
+        """Take in the rows of `groups`; return [n, H] the final hidden state at each one's end."""
         ...
 
     def feed(self, tokens_N: Tensor) -> Tensor:
@@ -32,7 +32,7 @@ class DecodeBatch(Protocol):
 
 
 class PlainBatch:
-    """Every row holds its whole prefix; left-padded, in transformers' own cache. New rows wait until all have left."""
+    """Each row holds its whole prefix in transformers' cache; new rows wait for an empty batch."""
 
     joins_live_rows = False
 
@@ -41,7 +41,7 @@ class PlainBatch:
         self._cache = DynamicCache()
         self._real_NS = torch.empty(0, 0, dtype=torch.long)
 
-    def admit(self, groups: Sequence[PrefixGroup]) -> Tensor:
+    def admit(self, groups: Sequence[PrefixGroup]) -> Tensor:  # noqa: D102
         rows = [group.prefix + suffix for group in groups for suffix in group.suffixes]
         width = max(len(row) for row in rows)
         device = self._backbone.device
@@ -52,11 +52,11 @@ class PlainBatch:
         self._cache = DynamicCache(config=self._backbone.config)
         return self._forward(ids_NS, (self._real_NS.cumsum(-1) - 1).clamp(min=0))
 
-    def feed(self, tokens_N: Tensor) -> Tensor:
+    def feed(self, tokens_N: Tensor) -> Tensor:  # noqa: D102
         self._real_NS = torch.cat([self._real_NS, torch.ones_like(self._real_NS[:, :1])], dim=1)
         return self._forward(tokens_N[:, None], self._real_NS.sum(-1, keepdim=True) - 1)
 
-    def keep(self, rows: Sequence[int]) -> None:
+    def keep(self, rows: Sequence[int]) -> None:  # noqa: D102
         rows_N = torch.tensor(rows, dtype=torch.long, device=self._real_NS.device)
         self._real_NS = self._real_NS[rows_N]
         self._cache.batch_select_indices(rows_N)

@@ -77,7 +77,7 @@ def next_token_logprobs(
 def _chunk_logprobs(
     backbone: Backbone, hidden_CH: Tensor, targets_C: Tensor, temperature: float, entropy: bool
 ) -> tuple[Tensor, Tensor]:
-    """Return log-probabilities and entropies [C]; under grad the logits are dropped and computed again in backward."""
+    """Return log-probabilities and entropies [C]; backward computes the logits again."""
 
     def project(hidden_CH: Tensor) -> tuple[Tensor, Tensor]:
         scaled_CV = backbone.logits(hidden_CH).float() / temperature

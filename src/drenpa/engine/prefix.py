@@ -33,7 +33,7 @@ class PrefixGroup:
     def __post_init__(self) -> None:
         if not self.prefix or not self.suffixes or not all(self.suffixes):
             raise ShapeError(
-                "a PrefixGroup needs at least one shared token and one or more rows of at least one token, got "
+                "a PrefixGroup needs a shared token and rows of at least one token each, got "
                 f"{len(self.prefix)} shared and rows of {[len(s) for s in self.suffixes]}; "
                 "put the last prompt token first in each suffix"
             )
@@ -58,7 +58,7 @@ class SuffixStates:
 def suffix_states(
     model: nn.Module, groups: Sequence[PrefixGroup], *, attention: Attention = "plain"
 ) -> SuffixStates:
-    """Run the trunk once over all groups and return the states of the suffixes, with gradients to every parameter.
+    """Run the trunk once over all groups; return the states of the suffixes, differentiable.
 
     model:     a transformers causal LM or a peft model around one. Which adapter is active,
                autocast, gradient checkpointing and train or eval mode are the caller's business.

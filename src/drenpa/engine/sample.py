@@ -1,4 +1,4 @@
-"""Sampling: many rows at once, each from its own random stream, entering and leaving the batch as they begin and end."""
+"""Sampling: many rows at once, each with its own random stream, joining and leaving the batch."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class SampledRow:
 
 @dataclass
 class _LiveRow:
-    """A row in the making; when it has ended, `ending` holds the tokens still to be fed and not drawn."""
+    """A row in the making; once it has ended, `ending` holds tokens still to be fed, not drawn."""
 
     row: SampledRow
     stream: Random
@@ -59,7 +59,7 @@ def sample(
     attention: Attention = "plain",
     max_rows: int = 64,
 ) -> list[list[SampledRow]]:
-    """Continue every row of every group until a stop token or `max_new_tokens`; return rows as [group][row].
+    """Continue every row until a stop token or `max_new_tokens`; return rows as [group][row].
 
     stop_ids: tokens that end a row; they are drawn like others, and not kept.
     close_id: when given, it is fed after each row's end from the live cache, and its hidden state
@@ -95,7 +95,7 @@ _Cohort = tuple[PrefixGroup, list[_LiveRow]]
 def _plan(
     groups: Sequence[PrefixGroup], seed: int, key: tuple[int, ...], max_rows: int
 ) -> tuple[list[list[SampledRow]], deque[_Cohort]]:
-    """Return the empty results [group][row] and the cohorts that fill them: each a group's rows, at most max_rows."""
+    """Return empty results [group][row] and the cohorts that fill them, max_rows or fewer each."""
     results: list[list[SampledRow]] = []
     waiting: deque[_Cohort] = deque()
     for g, group in enumerate(groups):
@@ -149,7 +149,7 @@ class _Run:
         self.live.extend(row for _, rows in cohorts for row in rows)
 
     def step(self) -> None:
-        """Draw a token for every row still writing, let rows that are done leave, and feed one token to the rest."""
+        """Draw a token for every row still writing, drop rows that are done, feed the others."""
         self._draw([n for n, row in enumerate(self.live) if not row.ended])
         staying = [n for n, row in enumerate(self.live) if not (row.ended and not row.ending)]
         if len(staying) < len(self.live):
@@ -181,7 +181,7 @@ class _Run:
             self._take(self.live[n], token, logprob)
 
     def _take(self, live: _LiveRow, token: int, logprob: float) -> None:
-        """Add a drawn token to its row, and decide what is still to be fed when the row ends with it."""
+        """Add a drawn token to its row; if it ends the row, say what is still to be fed."""
         row = live.row
         row.logprobs.append(logprob)
         if token in self._stop_ids:
