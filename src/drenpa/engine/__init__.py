@@ -1,0 +1,1 @@
+"""Where torch lives: models, chats, sampling, log-probabilities, the training loop."""

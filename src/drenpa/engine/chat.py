@@ -1,0 +1,128 @@
+"""Conversations as token ids, with the words of users and models kept apart from the template's.
+
+The text of a message is data: if it contains `<|im_end|>`, that is nine characters and not the end
+of the turn. So the template is rendered around placeholders, its own pieces are tokenised with
+their special tokens, and each message's text without any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from drenpa.core.errors import ModelError
+
+_OPEN, _CLOSE = "\ue000", "\ue001"  # private-use characters that no template contains
+
+FALLBACK_TEMPLATE = (
+    "{% for message in messages %}{{ '### ' + message['role'] + '\n' + message['content'] }}"
+    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\n\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '### assistant\n' }}{% endif %}"
+)
+"""For a tokenizer that brings no chat template: plain headings, and its end token after answers."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class Chat:
+    """Encodes conversations for one tokenizer.
+
+    stop_ids: the tokens that end an answer.
+    end_id:   the one that training puts after an answer.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        """raises: ModelError when the tokenizer has no token that could end an answer."""
+        self.tokenizer = tokenizer
+        self.has_template = bool(tokenizer.chat_template)
+        template = tokenizer.chat_template if self.has_template else FALLBACK_TEMPLATE
+        self._template = template
+        answer = [Message("user", "q"), Message("assistant", "a")]
+        after = self._pieces(answer, reply=False)[-1]
+        ending = self._template_ids(after)
+        special = set(tokenizer.all_special_ids)
+        ends = [token for token in ending if token in special]
+        if not ends and tokenizer.eos_token_id is None:
+            raise ModelError(
+                "the tokenizer has neither an end token nor a chat template that closes a turn; "
+                "set tokenizer.eos_token"
+            )
+        self.end_id: int = ends[0] if ends else tokenizer.eos_token_id
+        self.stop_ids = frozenset({self.end_id, tokenizer.eos_token_id} - {None})
+
+    def prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        """Return the ids of a conversation up to where the assistant's answer begins."""
+        return tuple(self._ids(messages, self._pieces(messages, reply=True)))
+
+    def text(self, text: str) -> tuple[int, ...]:
+        """Return the ids of plain text; special tokens written in it are only characters."""
+        return tuple(
+            self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        )
+
+    def split_prompt(
+        self, messages: Sequence[Message], *, at: str
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the ids before and after the mark `at` in the last message, for a text put there.
+
+        Rows that differ only in that text share what comes before it: `before` is their prefix, and
+        each row goes on with the ids of its own text and `after`.
+
+        raises: ValueError unless the last message contains the mark once.
+        """
+        head, mark, tail = messages[-1].content.partition(at)
+        if not mark or at in tail:
+            raise ValueError(f"the last message must contain the mark {at!r} once")
+        pieces = self._pieces(messages, reply=True)
+        before = self._ids(messages[:-1], pieces[:-1])
+        return (
+            tuple([*before, *self.text(head)]),
+            tuple([*self.text(tail), *self._template_ids(pieces[-1])]),
+        )
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of sampled ids, without special tokens and surrounding space."""
+        text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True)
+        return text.strip()
+
+    def _pieces(self, messages: Sequence[Message], *, reply: bool) -> list[str]:
+        """Render the template around the messages and return what it writes between their texts."""
+        marks = [f"{_OPEN}{number}{_CLOSE}" for number in range(len(messages))]
+        rendered: str = self.tokenizer.apply_chat_template(
+            [
+                {"role": message.role, "content": mark}
+                for message, mark in zip(messages, marks, strict=True)
+            ],
+            chat_template=self._template,
+            tokenize=False,
+            add_generation_prompt=reply,
+        )
+        pieces = []
+        for mark in marks:
+            piece, found, rendered = rendered.partition(mark)
+            if not found:
+                raise ModelError(
+                    "the chat template leaves a message out or changes it; drenpa needs system, "
+                    "user and assistant turns to appear as they are"
+                )
+            pieces.append(piece)
+        return [*pieces, rendered]
+
+    def _ids(self, messages: Sequence[Message], pieces: Sequence[str]) -> list[int]:
+        ids = self._template_ids(pieces[0])
+        for message, piece in zip(messages, pieces[1:], strict=True):
+            ids += [*self.text(message.content), *self._template_ids(piece)]
+        return ids
+
+    def _template_ids(self, piece: str) -> list[int]:
+        if not piece:
+            return []
+        ids: list[int] = self.tokenizer(piece, add_special_tokens=False)["input_ids"]
+        return ids
