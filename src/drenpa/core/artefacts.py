@@ -33,6 +33,8 @@ MANIFEST = "manifest.json"
 SCRATCH = "scratch"
 PARTIAL = ".partial"
 FORMAT = 1
+NOT_CONTENT = ("metrics.jsonl", "logs")
+"""What tells how the work went, timings above all, and not what came of it: no part of a digest."""
 
 RowType = TypeVar("RowType", bound=Row)
 
@@ -316,7 +318,7 @@ def _digest(folder: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)
-        if path.is_file() and relative.parts != (MANIFEST,) and SCRATCH not in relative.parts:
+        if path.is_file() and relative.parts[0] not in (MANIFEST, SCRATCH, *NOT_CONTENT):
             digest.update(f"{relative.as_posix()}\0{_sha256(path)}\n".encode())
     return digest.hexdigest()
 

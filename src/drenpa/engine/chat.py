@@ -83,8 +83,8 @@ class Chat:
         pieces = self._pieces(messages, reply=True)
         before = self._ids(messages[:-1], pieces[:-1])
         return (
-            tuple([*before, *self.text(head)]),
-            tuple([*self.text(tail), *self._template_ids(pieces[-1])]),
+            (*before, *self.text(head)),
+            (*self.text(tail), *self._template_ids(pieces[-1])),
         )
 
     def decode(self, ids: Sequence[int]) -> str:

