@@ -1,0 +1,297 @@
+"""The formats that files of rows come in: JSON Lines, CSV and Parquet, read as plain mappings.
+
+What a row means is `intake`'s business; here each row becomes (`file:line`, mapping), and what is
+no row becomes a fault. Lines are read one at a time, so a file of any size needs little memory.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, get_origin
+
+from drenpa.core.errors import DataError, did_you_mean
+from drenpa.core.records import Ranking, Record, Row
+
+Entry = dict[str, Any]
+
+SUFFIXES = (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
+MAX_ROW_BYTES = 8 * 2**20
+SHOWN_FAULTS = 20
+RANKING_COLUMNS: tuple[str, ...] = (
+    "ranking",
+    "record",
+    "annotator",
+    "candidate",
+    "answer",
+    "rank",
+    "note",
+    "critique",
+)
+"""The columns of a ranking in CSV; `record`, `answer` and `rank` must be there. Lines with the same
+`ranking` (or, without that column, the same `record` and `annotator`) make one ranking."""
+
+RELEASE_COLUMNS = ("commitment",)
+"""Columns that `release` adds; they are passed over when a released dataset is read back."""
+
+_NEEDED_RANKING_COLUMNS = ("record", "answer", "rank")
+_BOM = b"\xef\xbb\xbf"
+
+
+class Faults:
+    """The faults found so far, in the order they were found."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def add(self, place: str, what: str) -> None:
+        """Note that `what` is wrong at `place`."""
+        self.lines.append(f"{place}: {what}")
+
+    def check(self) -> None:
+        """Go on only when nothing is wrong.
+
+        raises: DataError with the first 20 faults and the count of the rest.
+        """
+        if not self.lines:
+            return
+        rest = len(self.lines) - SHOWN_FAULTS
+        more = [f"… and {rest} more like these"] if rest > 0 else []
+        raise DataError([*self.lines[:SHOWN_FAULTS], *more])
+
+
+def read_entries(path: Path, row: type[Row], faults: Faults) -> Iterator[tuple[str, Entry]]:
+    """Yield (`file:line`, fields) for each row of a file, whose format goes by its suffix.
+
+    row: what the rows are meant to be; tables are checked against its fields, once per file.
+    """
+    suffix = path.suffix.lower()
+    if suffix in (".jsonl", ".ndjson"):
+        yield from _json_lines(path, faults)
+    elif suffix in (".csv", ".tsv"):
+        yield from _csv_rows(path, row, faults)
+    elif suffix == ".parquet":
+        yield from _parquet_rows(path, row, faults)
+    else:
+        faults.add(str(path), unknown_format(path))
+
+
+def _json_lines(path: Path, faults: Faults) -> Iterator[tuple[str, Entry]]:
+    for number, line in _lines(path, faults):
+        place = f"{path}:{number}"
+        if not line.strip():
+            continue
+        if line.strip() in ("[", "{"):
+            faults.add(
+                place,
+                "a JSON document spread over lines; JSON Lines has one object on each line "
+                "(`jq -c '.[]' FILE` makes them)",
+            )
+            return
+        try:
+            entry = json.loads(line, object_pairs_hook=_no_repeated_key)
+        except RecursionError:
+            faults.add(place, "JSON nested too deeply; a row has a few levels at most")
+            continue
+        except json.JSONDecodeError as error:
+            faults.add(place, f"broken JSON at column {error.colno}: {error.msg}; repair this line")
+            continue
+        except ValueError as error:
+            faults.add(place, f"broken JSON: {error}; repair this line")
+            continue
+        if isinstance(entry, dict):
+            yield place, entry
+        else:
+            faults.add(place, f"a row is an object {{…}}, this is a {type(entry).__name__}")
+
+
+def _csv_rows(path: Path, row: type[Row], faults: Faults) -> Iterator[tuple[str, Entry]]:
+    table = _table(path, row, faults)
+    if row is Ranking:
+        return _gathered_rankings(table, faults)
+    lists = {
+        name for name, field in row.model_fields.items() if get_origin(field.annotation) is tuple
+    }
+    return (
+        (
+            place,
+            {
+                name: [part.strip() for part in cell.split(";") if part.strip()]
+                if name in lists
+                else cell
+                for name, cell in cells.items()
+            },
+        )
+        for place, cells in table
+    )
+
+
+def _table(path: Path, row: type[Row], faults: Faults) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield each row of a CSV file as its filled cells by column."""
+    separator = "\t" if path.suffix.lower() == ".tsv" else ","
+    reader = csv.reader(
+        (line for _, line in _lines(path, faults)), delimiter=separator, strict=True
+    )
+    columns: list[str] = []
+    start = 1
+    while True:
+        place = f"{path}:{start}"
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            faults.add(
+                place,
+                f"not CSV from here on ({error}); quote cells that hold separators, line breaks or "
+                "quotation marks, or use JSON Lines",
+            )
+            return
+        start = reader.line_num + 1
+        if not any(cell.strip() for cell in cells):
+            continue
+        if not columns:
+            columns = [cell.strip() for cell in cells]
+            if not _columns_fit(columns, row, place, faults, tabular=True):
+                return
+            continue
+        if len(cells) != len(columns):
+            faults.add(
+                place,
+                f"{len(cells)} cells where the header names {len(columns)} columns; quote cells "
+                "that hold separators",
+            )
+            continue
+        yield (
+            place,
+            {name: cell for name, cell in zip(columns, cells, strict=True) if cell.strip()},
+        )
+
+
+def _gathered_rankings(
+    table: Iterable[tuple[str, dict[str, str]]], faults: Faults
+) -> Iterator[tuple[str, Entry]]:
+    """Put the lines of each ranking together."""
+    gathered: dict[str, tuple[str, Entry]] = {}
+    for place, cells in table:
+        record, annotator = cells.get("record", ""), cells.get("annotator", "")
+        name = cells.get("ranking") or "-".join(part for part in (record, annotator) if part)
+        ranking = {"id": name, "record": record, "annotator": annotator, "candidates": []}
+        first, entry = gathered.setdefault(name, (place, ranking))
+        for key in ("record", "annotator"):
+            if entry[key] != ranking[key]:
+                faults.add(
+                    place,
+                    f"field '{key}': '{shown(ranking[key])}', but the ranking that begins at "
+                    f"{first} has '{shown(entry[key])}'; a ranking is one person's, of one record",
+                )
+        candidate: Entry = {
+            key: cells[key] for key in ("answer", "rank", "note", "critique") if key in cells
+        }
+        candidate["id"] = cells.get("candidate", str(len(entry["candidates"]) + 1))
+        entry["candidates"].append(candidate)
+    yield from gathered.values()
+
+
+def _parquet_rows(path: Path, row: type[Row], faults: Faults) -> Iterator[tuple[str, Entry]]:
+    import pyarrow
+    import pyarrow.parquet
+
+    number = 0
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            if not _columns_fit(file.schema_arrow.names, row, str(path), faults, tabular=False):
+                return
+            for batch in file.iter_batches(batch_size=1024):
+                for entry in batch.to_pylist():
+                    number += 1
+                    yield f"{path}:{number}", entry
+    except (pyarrow.ArrowException, OSError, ValueError, TypeError, OverflowError) as error:
+        what = " ".join(str(error).split())[:200]
+        faults.add(f"{path}:{number + 1}", f"not Parquet that can be read from here on ({what})")
+
+
+def _columns_fit(
+    columns: Sequence[str], row: type[Row], place: str, faults: Faults, *, tabular: bool
+) -> bool:
+    """Whether a table's columns are those of the row; what is wrong is noted once, not per line."""
+    known: tuple[str, ...] = (*row.model_fields, *RELEASE_COLUMNS)
+    needed: tuple[str, ...] = _NEEDED_RANKING_COLUMNS
+    if row is Ranking and tabular:
+        known = RANKING_COLUMNS
+    else:
+        needed = tuple(name for name, field in row.model_fields.items() if field.is_required())
+        if row is Record:
+            needed = (*needed, "answer")
+    before = len(faults.lines)
+    if len(columns) == 1 and any(sign in columns[0] for sign in ";\t"):
+        faults.add(place, "one column only; separate the columns with commas")
+        return False
+    for name in dict.fromkeys(columns):
+        if columns.count(name) > 1:
+            faults.add(place, f"field '{shown(name)}': the column stands twice; keep one")
+        if name not in known:
+            hint = did_you_mean(name, known)
+            known_names = f"; known: {', '.join(known)}"
+            faults.add(
+                place,
+                f"field '{shown(name)}': unknown column{hint or known_names}",
+            )
+    for name in needed:
+        if name not in columns:
+            faults.add(place, f"field '{name}': the column is missing; add it to the header")
+    return len(faults.lines) == before
+
+
+def _lines(path: Path, faults: Faults) -> Iterator[tuple[int, str]]:
+    """Yield (number, text with its line end) of each line that is UTF-8 and not too long."""
+    with path.open("rb") as file:
+        number = 0
+        while line := file.readline(MAX_ROW_BYTES + 1):
+            number += 1
+            place = f"{path}:{number}"
+            if number == 1:
+                line = line.removeprefix(_BOM)
+                if line.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in line[:4]:
+                    faults.add(place, "UTF-16 or UTF-32, not UTF-8; save the file as UTF-8")
+                    return
+            if len(line) > MAX_ROW_BYTES:
+                while line and not line.endswith(b"\n"):
+                    line = file.readline(MAX_ROW_BYTES)
+                faults.add(
+                    place,
+                    f"longer than {MAX_ROW_BYTES // 2**20} MiB; a row is one piece of knowledge: "
+                    "split it, or put each row on a line of its own",
+                )
+                continue
+            try:
+                yield number, line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                faults.add(
+                    place,
+                    f"not UTF-8 (byte 0x{line[error.start]:02x} at byte {error.start + 1} of the "
+                    "line); save the file as UTF-8, for example with `iconv -f GB18030 -t UTF-8`",
+                )
+
+
+def _no_repeated_key(pairs: list[tuple[str, Any]]) -> Entry:
+    entry = dict(pairs)
+    if len(entry) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key '{shown(twice)}' stands twice in one object")
+    return entry
+
+
+def shown(value: object) -> str:
+    """A value short enough and safe to print."""
+    text = str(value).encode("utf-8", "backslashreplace").decode("utf-8")
+    text = "".join(sign if sign.isprintable() else " " for sign in text)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def unknown_format(path: Path) -> str:
+    """Say that a file's format is none of those that are read."""
+    return f"'{path.suffix}' is not a format that is read; save it as one of {', '.join(SUFFIXES)}"
