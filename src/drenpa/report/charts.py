@@ -1,0 +1,258 @@
+"""The figures of a report, as SVG text: bars with intervals, and lines over training steps.
+
+Written by hand rather than drawn by a plotting library, so that a figure is text in the page's own
+fonts: a Tibetan or Chinese label is set by the reader's browser and never becomes a row of boxes.
+Every figure stands alone as a file and inside a page.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup, escape
+
+from drenpa.core.knowledge import Kind
+
+FONTS = (
+    "'Inter','Source Sans 3','Segoe UI','Helvetica Neue',Helvetica,Arial,'Noto Sans',"
+    "'Noto Sans Tibetan','Noto Serif Tibetan',Jomolhari,Kailasa,'Microsoft Himalaya',"
+    "'Noto Sans CJK SC','PingFang SC','Microsoft YaHei',sans-serif"
+)
+INK, QUIET, RULE = "#2b2723", "#7d756b", "#ddd6ca"
+ACCENT = "#8c2f27"
+KIND_COLOURS: dict[Kind, str] = {
+    "foundation": "#8c2f27",
+    "profession": "#c0892b",
+    "metacognition": "#2f5f78",
+    "connection": "#64804a",
+}
+KIND_DASHES: dict[Kind, str] = {
+    "foundation": "",
+    "profession": "6 2",
+    "metacognition": "2 2",
+    "connection": "7 2 2 2",
+}
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One row of a bar chart, in per cent; a value of None leaves the row empty and says so."""
+
+    label: str
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    colour: str = QUIET
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a line chart: (step, value) points in order of steps, all finite."""
+
+    label: str
+    points: tuple[tuple[float, float], ...]
+    colour: str = INK
+    dash: str = ""
+
+
+def bar_chart(title: str, bars: Sequence[Bar], *, top: float, width: int = 440) -> Markup:
+    """Draw horizontal bars from 0 to `top` per cent, each with its interval as a whisker.
+
+    top: the right end of the axis, so that neighbouring charts share one scale.
+    """
+    left, right, head, pitch = _label_room(bars), 46, 30, 22
+    height = head + pitch * len(bars) + 24
+    room = width - left - right
+
+    def x(value: float) -> float:
+        return left + room * min(max(value, 0.0), top) / top
+
+    bottom = head + pitch * len(bars)
+    parts = [_text(0, 14, title, size=13, weight=600)]
+    for tick in _ticks(0.0, top, 4):
+        parts.append(_line(x(tick), head - 4, x(tick), bottom, RULE))
+        parts.append(_text(x(tick), bottom + 15, _number(tick), size=10, fill=QUIET, at="middle"))
+    for index, bar in enumerate(bars):
+        middle = head + pitch * index + pitch / 2
+        parts.append(_text(left - 8, middle + 4, _short(bar.label), size=11.5, at="end"))
+        if bar.value is None:
+            parts.append(_text(left + 6, middle + 4, "not scored", size=11, fill=QUIET))
+            continue
+        parts.append(
+            f'<rect x="{left}" y="{middle - 6:.1f}" width="{max(x(bar.value) - left, 0.8):.1f}" '
+            f'height="12" rx="1" fill="{bar.colour}" fill-opacity="0.85"/>'
+        )
+        end = x(bar.value)
+        if bar.low is not None and bar.high is not None:
+            parts += _whisker(x(bar.low), x(bar.high), middle)
+            end = max(end, x(bar.high))
+        parts.append(_text(end + 6, middle + 4, f"{bar.value:.1f}", size=11))
+    described = "; ".join(_spoken(bar) for bar in bars)
+    return _svg(width, height, f"{title}. {described}", parts)
+
+
+def line_chart(title: str, lines: Sequence[Line], *, width: int = 228, height: int = 150) -> Markup:
+    """Draw one measure over training steps; many points are averaged into at most 120.
+
+    raises: ValueError when no line has a point.
+    """
+    lines = [_thinned(line) for line in lines if line.points]
+    if not lines:
+        raise ValueError(f"the chart '{title}' has no points; leave it out")
+    left, right, head, foot = 40, 8, 26, 22
+    xs = [x for line in lines for x, _ in line.points]
+    ys = [y for line in lines for _, y in line.points]
+    low, high = _padded(min(ys), max(ys))
+    first, last = min(xs), max(max(xs), min(xs) + 1)
+
+    def place(x: float, y: float) -> str:
+        across = left + (width - left - right) * (x - first) / (last - first)
+        down = head + (height - head - foot) * (high - y) / (high - low)
+        return f"{across:.1f} {down:.1f}"
+
+    parts = [_text(0, 13, title, size=12, weight=600)]
+    for tick in _ticks(low, high, 3):
+        down = head + (height - head - foot) * (high - tick) / (high - low)
+        parts.append(_line(left, down, width - right, down, RULE))
+        parts.append(_text(left - 5, down + 3.5, _number(tick), size=9.5, fill=QUIET, at="end"))
+    parts.append(_text(left, height - 6, _number(first), size=9.5, fill=QUIET))
+    parts.append(_text(width - right, height - 6, _number(last), size=9.5, fill=QUIET, at="end"))
+    for line in lines:
+        dash = f' stroke-dasharray="{line.dash}"' if line.dash else ""
+        if len(line.points) == 1:
+            cx, cy = place(*line.points[0]).split()
+            parts.append(f'<circle cx="{cx}" cy="{cy}" r="2.2" fill="{line.colour}"/>')
+            continue
+        path = "L".join(place(x, y) for x, y in line.points)
+        parts.append(
+            f'<path d="M{path}" fill="none" stroke="{line.colour}" stroke-width="1.5" '
+            f'stroke-linejoin="round"{dash}/>'
+        )
+    described = "; ".join(
+        f"{line.label} from {_number(line.points[0][1])} to {_number(line.points[-1][1])}"
+        for line in lines
+    )
+    spoken = f"{title} over steps {_number(first)} to {_number(last)}. {described}"
+    return _svg(width, height, spoken, parts)
+
+
+def strategy_colours(count: int) -> list[str]:
+    """Shades from pale stone to ink for the strategies in their order, the last in the accent.
+
+    >>> strategy_colours(2)
+    ['#b9b0a2', '#8c2f27']
+    """
+    pale, dark = (0xB9, 0xB0, 0xA2), (0x4A, 0x45, 0x3F)
+    shades = []
+    for index in range(count - 1):
+        share = index / max(count - 2, 1)
+        mixed = [round(a + (b - a) * share) for a, b in zip(pale, dark, strict=True)]
+        shades.append("#" + "".join(f"{part:02x}" for part in mixed))
+    return [*shades, ACCENT] if count else []
+
+
+def axis_top(highs: Sequence[float]) -> float:
+    """The end of a per-cent axis that holds all values: a multiple of ten, at least 20.
+
+    >>> axis_top([31.0, 12.0]), axis_top([]), axis_top([99.0])
+    (40.0, 20.0, 100.0)
+    """
+    return min(100.0, max(20.0, 10.0 * math.ceil(max(highs, default=0.0) / 10 + 0.3)))
+
+
+def _whisker(low: float, high: float, middle: float) -> list[str]:
+    return [
+        _line(low, middle, high, middle, INK, 1.1),
+        _line(low, middle - 3, low, middle + 3, INK, 1.1),
+        _line(high, middle - 3, high, middle + 3, INK, 1.1),
+    ]
+
+
+def _thinned(line: Line, limit: int = 120) -> Line:
+    if len(line.points) <= limit:
+        return line
+    size = math.ceil(len(line.points) / limit)
+    groups = [line.points[i : i + size] for i in range(0, len(line.points), size)]
+    means = tuple(
+        (sum(x for x, _ in group) / len(group), sum(y for _, y in group) / len(group))
+        for group in groups
+    )
+    return Line(line.label, means, line.colour, line.dash)
+
+
+def _padded(low: float, high: float) -> tuple[float, float]:
+    """A little air around the values; a flat line gets an axis too."""
+    if high - low < 1e-9 * max(1.0, abs(high)):
+        air = max(abs(high) * 0.5, 0.5)
+        return low - air, high + air
+    air = 0.06 * (high - low)
+    return (low if low == 0 else low - air), high + air
+
+
+def _ticks(low: float, high: float, wanted: int) -> list[float]:
+    """Round numbers within [low, high], about `wanted` of them."""
+    raw = (high - low) / wanted
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(power * m for m in (1, 2, 2.5, 5, 10) if power * m >= raw * 0.999)
+    start = math.ceil(low / step - 1e-9)
+    stop = math.floor(high / step + 1e-9)
+    return [index * step for index in range(start, stop + 1)]
+
+
+def _number(value: float) -> str:
+    if value == 0:
+        return "0"
+    if abs(value) >= 1e5 or abs(value) < 1e-3:
+        return f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e").replace("-", "−")
+    return f"{value:.4g}".replace("-", "−")
+
+
+def _label_room(bars: Sequence[Bar]) -> int:
+    """Pixels for the longest label."""
+    return 16 + round(6.6 * max((len(_short(bar.label)) for bar in bars), default=0))
+
+
+def _short(label: str, limit: int = 24) -> str:
+    return label if len(label) <= limit else label[: limit - 1] + "…"
+
+
+def _spoken(bar: Bar) -> str:
+    if bar.value is None:
+        return f"{bar.label} not scored"
+    if bar.low is None or bar.high is None:
+        return f"{bar.label} {bar.value:.1f}"
+    return f"{bar.label} {bar.value:.1f} ({bar.low:.1f} to {bar.high:.1f})"
+
+
+def _line(x1: float, y1: float, x2: float, y2: float, stroke: str, width: float = 0.8) -> str:
+    return (
+        f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" '
+        f'stroke="{stroke}" stroke-width="{width}"/>'
+    )
+
+
+def _text(
+    x: float,
+    y: float,
+    text: str,
+    *,
+    size: float,
+    fill: str = INK,
+    weight: int = 400,
+    at: str = "start",
+) -> str:
+    return (
+        f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" fill="{fill}" font-weight="{weight}" '
+        f'text-anchor="{at}">{escape(text)}</text>'
+    )
+
+
+def _svg(width: int, height: int, described: str, parts: Sequence[str]) -> Markup:
+    body = "\n".join(parts)
+    return Markup(  # noqa: S704 - every text in it has been escaped above
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
+        f'height="{height}" role="img" font-family="{escape(FONTS)}">'
+        f"<title>{escape(described)}</title>\n{body}\n</svg>"
+    )

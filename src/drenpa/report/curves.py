@@ -1,0 +1,158 @@
+"""Training curves: what a stage logged at each step, read back and sorted into measures."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from drenpa.core.artefacts import Artefact
+from drenpa.core.errors import ArtefactError
+from drenpa.core.knowledge import KINDS, Kind
+from drenpa.report.charts import ACCENT, INK, KIND_COLOURS, KIND_DASHES, Line
+
+METRICS = "metrics.jsonl"
+ACCURACY = "accuracy.json"
+
+MEASURES: Mapping[str, tuple[str, re.Pattern[str]]] = {
+    "reward": ("Reward", re.compile(r"(mean_)?reward(_mean)?")),
+    "kl": ("KL to the reference", re.compile(r"kl(_mean)?")),
+    "length": ("Answer length, tokens", re.compile(r"(mean_)?(completion_)?length(_mean)?")),
+    "zero_spread": ("Groups without spread", re.compile(r"zero_spread(_share)?")),
+    "entropy": ("Entropy", re.compile(r"entropy(_mean)?")),
+    "loss": ("Loss", re.compile(r"(\w+_)?loss(_\w+)?")),
+    "accuracy": ("Pair accuracy", re.compile(r"(pair_)?accuracy")),
+}
+"""Measure → its title and which logged names belong to it, beside `NAME/KIND` for one kind's
+share."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One measure of one stage over its steps: a line for the whole, or one for each kind."""
+
+    measure: str
+    title: str
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True)
+class Training:
+    """What one training stage logged: its steps and its curves."""
+
+    name: str
+    steps: int
+    curves: tuple[Curve, ...]
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """How often a critic put a pair of answers in the people's order, reading one sort of
+    critique."""
+
+    critiques: str
+    accuracy: float
+    low: float
+    high: float
+    pairs: int
+
+
+def read_training(name: str, artefact: Artefact) -> Training:
+    """Read `metrics.jsonl` of a training artefact; an artefact without one has no curves.
+
+    raises: ArtefactError when a line of it is no JSON object with a step.
+    """
+    file = artefact.path / METRICS
+    lines = _read_lines(file) if file.is_file() else []
+    points: dict[tuple[str, Kind | str], list[tuple[float, float]]] = {}
+    for line in lines:
+        for key, value in line.items():
+            found = _measure_of(key)
+            if found and isinstance(value, int | float) and math.isfinite(value):
+                points.setdefault(found, []).append((float(line["step"]), float(value)))
+    curves = [
+        Curve(measure, title, _lines_of(measure, points))
+        for measure, (title, _) in MEASURES.items()
+        if any(key[0] == measure for key in points)
+    ]
+    return Training(name, len({line["step"] for line in lines}), tuple(curves))
+
+
+def read_accuracy(artefact: Artefact) -> tuple[Accuracy, ...]:
+    """Read `accuracy.json` of a critic, in the order gold, own, none, shuffled; absent is empty.
+
+    raises: ArtefactError when the file does not hold accuracies.
+    """
+    file = artefact.path / ACCURACY
+    if not file.is_file():
+        return ()
+    try:
+        stored = json.loads(file.read_text(encoding="utf-8"))
+        found = [
+            Accuracy(
+                str(name),
+                float(entry["accuracy"]),
+                float(entry["low"]),
+                float(entry["high"]),
+                int(entry["pairs"]),
+            )
+            for name, entry in stored.items()
+            if isinstance(entry, dict) and "accuracy" in entry
+        ]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ArtefactError(
+            f"{file}: does not hold the critic's accuracies ({error}); train the critic again"
+        ) from error
+    order = ["gold", "own", "none", "shuffled"]
+    return tuple(
+        sorted(found, key=lambda row: order.index(row.critiques) if row.critiques in order else 9)
+    )
+
+
+def _read_lines(file: Path) -> list[dict[str, Any]]:
+    lines = []
+    for number, text in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+        if not text.strip():
+            continue
+        try:
+            line = json.loads(text)
+        except ValueError as error:
+            raise ArtefactError(f"{file}:{number}: not JSON ({error}); train again") from error
+        if not isinstance(line, dict) or not isinstance(line.get("step"), int | float):
+            raise ArtefactError(f"{file}:{number}: no object with a number `step`; train again")
+        lines.append(line)
+    return lines
+
+
+def _measure_of(key: str) -> tuple[str, Kind | str] | None:
+    """The measure that a logged name belongs to, and the kind or the name its line carries."""
+    name, _, part = key.partition("/")
+    for measure, (_, pattern) in MEASURES.items():
+        if pattern.fullmatch(name):
+            if not part or part in ("mean", "share"):
+                return measure, name
+            return (measure, part) if part in get_args(Kind) else None
+    return None
+
+
+def _lines_of(
+    measure: str, points: Mapping[tuple[str, Kind | str], list[tuple[float, float]]]
+) -> tuple[Line, ...]:
+    """The kinds' lines where there are any, otherwise each logged name's."""
+    by_kind = [
+        Line(kind, tuple(points[measure, kind]), KIND_COLOURS[kind], KIND_DASHES[kind])
+        for kind in KINDS
+        if (measure, kind) in points
+    ]
+    if by_kind:
+        return tuple(by_kind)
+    named = [(name, values) for (owner, name), values in points.items() if owner == measure]
+    styles = [(INK, ""), (ACCENT, "5 2"), (KIND_COLOURS["metacognition"], "2 2")]
+    return tuple(
+        Line(name, tuple(values), *styles[index % len(styles)])
+        for index, (name, values) in enumerate(named)
+    )

@@ -1,0 +1,213 @@
+"""The result table as Markdown, CSV and LaTeX. Rows are kind × dimension, columns strategies, as in
+the paper's Table 3."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+
+from drenpa.report.table import COLUMNS, ROW_KINDS, Cell, Comparison, ResultTable
+
+ABSENT = "–"
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "%": r"\%",
+    "_": r"\_",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+}
+
+LEGEND = (
+    "Scores in per cent of the highest possible, with 95 % intervals for new questions from new "
+    "sources. Bold: the best of its row; underlined: the second. Neither is marked where the row's "
+    "best is not told apart from its worst. ≈: the best's interval overlaps the second's. "
+    "n: answers scored, one figure where all columns agree."
+)
+
+
+def percent(value: float | None) -> str:
+    """Write a score.
+
+    >>> percent(45.25), percent(None)
+    ('45.2', '–')
+    """
+    return ABSENT if value is None else f"{value:.1f}"
+
+
+def points(value: float | None) -> str:
+    """Write a difference with its sign.
+
+    >>> points(-0.31), points(4.0), points(0.01)
+    ('−0.3', '+4.0', '0.0')
+    """
+    if value is None:
+        return ABSENT
+    text = f"{value:+.1f}"
+    return "0.0" if float(text) == 0 else text.replace("-", "−")
+
+
+def limits(low: float | None, high: float | None, *, signed: bool = False) -> str:
+    """Write an interval's two ends, or nothing where there is none.
+
+    >>> limits(-1.0, 2.0, signed=True), limits(1.0, 2.0), limits(None, None)
+    ('−1.0 to +2.0', '1.0 to 2.0', '')
+    """
+    if low is None or high is None:
+        return ""
+    write = points if signed else percent
+    return f"{write(low)} to {write(high)}"
+
+
+def counts(values: Sequence[int]) -> str:
+    """Write one count where all columns agree, and all of them where they do not.
+
+    >>> counts([40, 40]), counts([40, 38])
+    ('40', '40/38')
+    """
+    return str(values[0]) if len(set(values)) == 1 else "/".join(map(str, values))
+
+
+def outcome(comparison: Comparison) -> str:
+    """Say in words what a comparison shows."""
+    if not comparison.told_apart:
+        return "not told apart"
+    return "better" if comparison.beats else "worse"
+
+
+def to_csv(table: ResultTable) -> str:
+    """Return every cell, the overall ones last, a line each; an absent figure is an empty field."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in fields(Cell)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(cell) for cell in (*table.cells, *table.overall))
+    return text.getvalue()
+
+
+def to_markdown(table: ResultTable, title: str) -> str:
+    """Return the table and the differences in Markdown."""
+    parts = [f"# {_plain_markdown(title)}"]
+    for model in table.models:
+        strategies = table.strategies_of(model)
+        parts.append(f"## {_plain_markdown(model)}")
+        head = ["kind", "dimension", *map(_plain_markdown, strategies), "n", "unscored"]
+        lines = [_pipes(head), _pipes(["---", "---", *["---:"] * (len(head) - 2)])]
+        for kind in ROW_KINDS:
+            for dimension in COLUMNS:
+                row = table.row(model, kind, dimension)
+                mark = table.mark(model, kind, dimension)
+                written = [
+                    _markdown_cell(cell, mark.best, mark.second, mark.overlap) for cell in row
+                ]
+                lines.append(_pipes([kind, dimension, *written, *_row_counts(row)]))
+        parts.append("\n".join(lines))
+        parts.append(LEGEND)
+        if table.pairs(model):
+            parts.append(_markdown_differences(table, model))
+    return "\n\n".join(parts) + "\n"
+
+
+def to_latex(table: ResultTable, title: str) -> str:
+    r"""Return the table for a paper; it needs the package booktabs, and XeLaTeX or LuaLaTeX for
+    names in other scripts."""
+    parts = ["% needs \\usepackage{booktabs}"]
+    for model in table.models:
+        strategies = table.strategies_of(model)
+        columns = len(strategies) + 4
+        lines = [
+            r"\begin{table}",
+            r"\centering\small",
+            rf"\caption{{{_latex(title)}: {_latex(model)}. {_latex(LEGEND)}}}",
+            rf"\begin{{tabular}}{{ll{'r' * (columns - 2)}}}",
+            r"\toprule",
+            " & ".join(["kind", "dimension", *map(_latex, strategies), "$n$", "unscored"]) + r" \\",
+        ]
+        for kind in ROW_KINDS:
+            lines.append(r"\midrule")
+            for place, dimension in enumerate(COLUMNS):
+                row = table.row(model, kind, dimension)
+                mark = table.mark(model, kind, dimension)
+                written = [_latex_cell(cell, mark.best, mark.second, mark.overlap) for cell in row]
+                lead = kind if place == 0 else ""
+                lines.append(" & ".join([lead, dimension, *written, *_row_counts(row)]) + r" \\")
+        lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) + "\n"
+
+
+def _row_counts(row: Sequence[Cell]) -> list[str]:
+    return [counts([cell.n for cell in row]), counts([cell.unscored for cell in row])]
+
+
+def _markdown_cell(cell: Cell, best: str, second: str, overlap: bool) -> str:
+    value = percent(cell.percent)
+    if cell.strategy == best:
+        value = f"**{value}**{' ≈' if overlap else ''}"
+    elif cell.strategy == second:
+        value = f"<u>{value}</u>"
+    ends = limits(cell.low, cell.high)
+    return f"{value} ({ends})" if ends else value
+
+
+def _markdown_differences(table: ResultTable, model: str) -> str:
+    head = ["strategy", "against", *ROW_KINDS]
+    lines = [_pipes(head), _pipes(["---", "---", *["---:"] * len(ROW_KINDS)])]
+    for strategy, against in table.pairs(model):
+        written = []
+        for kind in ROW_KINDS:
+            found = table.comparison(model, strategy, against, kind)
+            ends = limits(found.low, found.high, signed=True) if found else ""
+            value = points(found.points if found else None)
+            if found and found.told_apart:
+                value = f"**{value}**"
+            written.append(f"{value} ({ends})" if ends else value)
+        lines.append(_pipes([_plain_markdown(strategy), _plain_markdown(against), *written]))
+    return (
+        "Differences of the means, in points, on the same questions; bold where the 95 % interval "
+        "leaves 0 out.\n\n" + "\n".join(lines)
+    )
+
+
+def _latex_cell(cell: Cell, best: str, second: str, overlap: bool) -> str:
+    value = percent(cell.percent).replace(ABSENT, "--")
+    if cell.strategy == best:
+        value = rf"\textbf{{{value}}}" + (r"$^{\approx}$" if overlap else "")
+    elif cell.strategy == second:
+        value = rf"\underline{{{value}}}"
+    if cell.low is None or cell.high is None:
+        return value
+    return rf"{value} {{\scriptsize {percent(cell.low)}--{percent(cell.high)}}}"
+
+
+def _pipes(entries: Sequence[str]) -> str:
+    return "| " + " | ".join(entries) + " |"
+
+
+def _plain_markdown(text: str) -> str:
+    r"""Keep a name from being read as markup.
+
+    >>> _plain_markdown("a|b_c\n<i>")
+    'a\\|b\\_c \\<i\\>'
+    """
+    return re.sub(r"([\\`*_{}\[\]<>#|&])", r"\\\1", " ".join(text.split()))
+
+
+def _latex(text: str) -> str:
+    r"""Keep a name from being read as a command.
+
+    >>> _latex("50 % of a_b \\input{x}")
+    '50 \\% of a\\_b \\textbackslash{}input\\{x\\}'
+    """
+    escaped = "".join(_LATEX.get(character, character) for character in " ".join(text.split()))
+    return escaped.replace("≈", r"$\approx$").replace("–", "--")
