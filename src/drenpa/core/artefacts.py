@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -33,6 +34,7 @@ MANIFEST = "manifest.json"
 SCRATCH = "scratch"
 PARTIAL = ".partial"
 FORMAT = 1
+WAIT_S = 24 * 3600
 NOT_CONTENT = ("metrics.jsonl", "logs")
 """What tells how the work went, timings above all, and not what came of it: no part of a digest."""
 
@@ -136,6 +138,8 @@ class Plan:
     work:   is given the unfinished folder, in which it finds what an earlier, broken attempt left;
             it writes its files there and returns the summary. It may keep what it needs to resume
             under `scratch/`, which is dropped at the end.
+    distributed: whether, under a launcher, every process does the work together; otherwise the
+            first one does it and the others wait.
     """
 
     kind: ArtefactKind
@@ -145,6 +149,7 @@ class Plan:
     inputs: Mapping[str, Mapping[str, str]]
     rooms: tuple[str, ...]
     work: Work = field(compare=False, repr=False)
+    distributed: bool = False
 
     @property
     def code(self) -> str:
@@ -177,9 +182,12 @@ def run_plan(plan: Plan) -> Artefact:
     if plan.done:
         return open_artefact(plan.folder, plan.kind)
     partial = plan.folder.with_name(plan.folder.name + PARTIAL)
+    first = os.environ.get("RANK", "0") == "0"
     try:
         partial.mkdir(parents=True, exist_ok=True)
-        summary = plan.work(partial)
+        summary = plan.work(partial) if first or plan.distributed else {}
+        if not first:
+            return _awaited(plan)
         shutil.rmtree(partial / SCRATCH, ignore_errors=True)
         manifest = {
             "format": FORMAT,
@@ -202,6 +210,16 @@ def run_plan(plan: Plan) -> Artefact:
             f"{place}: cannot be written ({error.strerror}); what was done so far is kept: "
             "make room or choose another folder with --set out=FOLDER, then run again"
         ) from error
+    return open_artefact(plan.folder, plan.kind)
+
+
+def _awaited(plan: Plan) -> Artefact:
+    """Wait for the first process to finish the artefact."""
+    deadline = time.monotonic() + WAIT_S
+    while not plan.done:
+        if time.monotonic() > deadline:
+            raise ArtefactError(f"{plan.folder}: the first process did not finish it in {WAIT_S} s")
+        time.sleep(0.1)
     return open_artefact(plan.folder, plan.kind)
 
 

@@ -1,0 +1,1 @@
+"""Supervised fine-tuning: the corpus becomes the backbone of policy and critic."""

@@ -1,0 +1,217 @@
+"""Fine-tune on instructions and on critiques at once, with loss on the assistant's tokens only.
+
+The fine-tuned model can then answer and criticise, which makes it the natural backbone of both the
+policy and the critic. What is saved is a whole model in an ordinary Hugging Face folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from drenpa.config import EngineConfig, FinetuneConfig
+from drenpa.core.artefacts import Artefact, Plan, as_input, counted, file_input, run_plan
+from drenpa.core.errors import DataError
+from drenpa.core.prompts import load_prompt
+from drenpa.core.records import Ranking, Record
+from drenpa.engine.adapters import add_adapter, load_backbone, merge_adapter, seed_of
+from drenpa.engine.chat import Chat, Message
+from drenpa.engine.critiques import CritiqueChat
+from drenpa.engine.logprobs import next_token_logprobs
+from drenpa.engine.loop import (
+    LossSum,
+    StepWork,
+    Trainee,
+    in_chunks,
+    rank_and_world,
+    share_of_process,
+    train_loop,
+)
+from drenpa.engine.models import resolve_model
+from drenpa.engine.policy import MODEL
+from drenpa.engine.prefix import PrefixGroup, suffix_states
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One row to learn: what is given, and what the assistant says."""
+
+    given: tuple[int, ...]
+    said: tuple[int, ...]
+
+    def group(self) -> PrefixGroup:
+        """The row as a group of one; its suffix begins with the last given token."""
+        return PrefixGroup(self.given[:-1], ((self.given[-1], *self.said),))
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """Some of a step's samples, and how many tokens are learned in the whole step."""
+
+    samples: tuple[Sample, ...]
+    step_tokens: int
+
+
+def plan_finetune(
+    corpus: Artefact,
+    config: FinetuneConfig,
+    *,
+    model: str,
+    language: str = "en",
+    answer_prompt: str = "answer",
+    critique_prompt: str = "critique",
+    engine: EngineConfig | None = None,
+    root: Path,
+    seed: int = 1,
+) -> Plan:
+    """Plan the fine-tuning of a model on a corpus.
+
+    model: a name that `engine.models.resolve_model` knows.
+    """
+    engine = engine or EngineConfig()
+    folder = resolve_model(model)
+    described = {
+        "finetune": config.model_dump(mode="json"),
+        "language": language,
+        "answer_prompt": load_prompt(answer_prompt, language).text,
+        "critique_prompt": load_prompt(critique_prompt, language).text,
+        "dtype": engine.dtype,
+        "model": model,
+        "seed": seed,
+    }
+
+    def work(out: Path) -> Mapping[str, Any]:
+        network, tokenizer = load_backbone(folder, engine)
+        chat = Chat(tokenizer)
+        samples, left_out = _samples(
+            corpus, chat, config, described["answer_prompt"], critique_prompt, language, seed
+        )
+        if config.train.lora is None:
+            network = network.float()
+            network.requires_grad_(True)
+        else:
+            network = add_adapter(network, config.train.lora, "finetune", seed=seed)
+        if config.train.gradient_checkpointing:
+            network.gradient_checkpointing_enable()
+        steps_an_epoch = -(-len(samples) // config.batch)
+
+        def loss(module: nn.Module, micro: MicroBatch) -> LossSum:
+            states = suffix_states(
+                module, [sample.group() for sample in micro.samples], attention=engine.attention
+            )
+            total = next_token_logprobs(module, states).logprobs_NT.sum()
+            return LossSum(-total / micro.step_tokens)
+
+        def stream(step: int) -> StepWork[MicroBatch]:
+            epoch, place = divmod(step, steps_an_epoch)
+            order = torch.randperm(
+                len(samples), generator=torch.Generator().manual_seed(seed_of(seed, "sft", epoch))
+            ).tolist()
+            rows = [samples[i] for i in order[place * config.batch : (place + 1) * config.batch]]
+            tokens = sum(len(row.said) for row in rows)
+            mine = in_chunks(share_of_process(rows), config.train.micro_batch)
+            return StepWork(
+                [MicroBatch(tuple(chunk), tokens) for chunk in mine], {"tokens": float(tokens)}
+            )
+
+        history = train_loop(
+            Trainee(network, loss, engine),
+            stream,
+            config.train,
+            steps=steps_an_epoch * config.epochs,
+            folder=out,
+            engine=engine,
+            seed=seed,
+            label="finetune",
+        )
+        if rank_and_world()[0] == 0:
+            if config.train.lora is not None:
+                network = merge_adapter(network, "finetune")
+            network = network.to(getattr(torch, engine.dtype))
+            network.save_pretrained(out / MODEL)
+            tokenizer.save_pretrained(out / MODEL)
+        return {
+            "samples": counted(sample_kind for sample_kind in left_out["taken"]),
+            "too_long": left_out["too_long"],
+            "steps": len(history),
+            "first_loss": history[0]["loss"],
+            "last_loss": history[-1]["loss"],
+        }
+
+    return Plan(
+        kind="policy",
+        name="finetune",
+        root=root,
+        config=described,
+        inputs={"corpus": as_input(corpus), "model": file_input(folder)},
+        rooms=("engine", "finetune"),
+        work=work,
+        distributed=True,
+    )
+
+
+def finetune(corpus: Artefact, config: FinetuneConfig, **settings: Any) -> Artefact:
+    """Fine-tune a model on a corpus; the settings are those of `plan_finetune`."""
+    return run_plan(plan_finetune(corpus, config, **settings))
+
+
+def _samples(
+    corpus: Artefact,
+    chat: Chat,
+    config: FinetuneConfig,
+    instruction: str,
+    critique_prompt: str,
+    language: str,
+    seed: int,
+) -> tuple[list[Sample], dict[str, Any]]:
+    """Encode the corpus; rows longer than the limit are left out and counted."""
+    records = corpus.rows("records", Record)
+    questions = {record.id: record.question for record in records}
+    encoded: list[tuple[str, Sample]] = []
+    for record in records:
+        if record.answer is None:
+            continue
+        given = chat.prompt([Message("system", instruction), Message("user", record.question)])
+        said = (*chat.text(record.answer), chat.end_id)
+        encoded.append(("instruction", Sample(given, said)))
+    critiques: list[tuple[str, Sample]] = []
+    criticism = CritiqueChat(
+        chat, load_prompt(critique_prompt, language, slots=("question", "answer"))
+    )
+    for ranking in corpus.rows("rankings", Ranking):
+        if ranking.split != "train":
+            continue
+        for candidate in ranking.candidates:
+            text = candidate.critique or candidate.note
+            if text:
+                shared, row = criticism.encode(questions[ranking.record], candidate.answer)
+                said = (*chat.text(text), chat.end_id)
+                critiques.append(("critique", Sample((*shared, *row), said)))
+    encoded += _some(critiques, config.critique_share, seed)
+    taken = [
+        (name, sample)
+        for name, sample in encoded
+        if len(sample.given) + len(sample.said) <= config.train.max_length
+    ]
+    if not taken:
+        raise DataError(
+            f"{corpus.path}: no row of it fits finetune.train.max_length "
+            f"{config.train.max_length}; raise it"
+        )
+    return [sample for _, sample in taken], {
+        "taken": [name for name, _ in taken],
+        "too_long": len(encoded) - len(taken),
+    }
+
+
+def _some(rows: Sequence[tuple[str, Sample]], share: float, seed: int) -> list[tuple[str, Sample]]:
+    """Take a share of the rows, the same ones for the same seed."""
+    order = torch.randperm(
+        len(rows), generator=torch.Generator().manual_seed(seed_of(seed, "critique samples"))
+    ).tolist()
+    return [rows[i] for i in sorted(order[: round(share * len(rows))])]
