@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol, cast
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from drenpa.engine.attend import joint_scores, joint_values
 from drenpa.engine.backbone import Backbone
+from drenpa.engine.grids import Grids, Move, Newcomers
 from drenpa.engine.prefix import PrefixGroup
+from drenpa.engine.shared import PackedLayout, run_trunk
 
 
 class DecodeBatch(Protocol):
@@ -70,3 +74,197 @@ class PlainBatch:
             use_cache=True,
         )
         return cast(Tensor, out.last_hidden_state[:, -1])
+
+
+@dataclass
+class _Seat:
+    """A row's group and place in the grids, its first column, its tokens so far with the prefix."""
+
+    group: int
+    place: int
+    start: int
+    length: int
+
+
+@dataclass(frozen=True)
+class _Step:
+    """What one step's attention needs to know beside the grids.
+
+    columns: the columns that some row may look at, the one being written last.
+    rows_C:  for each place of the grids the row that sits there (any row where none does); None
+             when all are taken.
+    cells_N: for each row its place; None likewise.
+    bias:    [M, 1, G, 1, P+U] minus infinity where a place must not look; None when it may look
+             everywhere.
+    """
+
+    columns: slice
+    rows_C: Tensor | None
+    cells_N: Tensor | None
+    bias: Tensor | None
+
+
+class SharedBatch:
+    """Each group's prefix is held once; each row holds its own tokens in a buffer that has room
+    ahead.
+
+    All rows write the same column of the grids at the same step; a row that joined later starts at
+    a later column. A row that is dropped leaves the products at once, and the grids when a quarter
+    of their places are empty.
+    """
+
+    joins_live_rows = True
+
+    def __init__(self, backbone: Backbone, room: int = 64) -> None:
+        self.layers_seen = 0
+        self._backbone = backbone
+        self._room = room
+        self._layers: list[Grids] = []
+        self._seats: list[_Seat] = []
+        self._prefixes: list[int] = []
+        self._column = 0
+        self._step = _Step(slice(0, 0), None, None, None)
+
+    def admit(self, groups: Sequence[PrefixGroup]) -> Tensor:  # noqa: D102
+        device = self._backbone.device
+        packed = PackedLayout(
+            [group.prefix for group in groups],
+            [group.suffixes for group in groups],
+            device,
+            keep=True,
+        )
+        states_SH = run_trunk(self._backbone, packed.ids_1S, packed.positions_1S, packed)[0]
+        self._rebuild(packed)
+        ends = []
+        for span in packed.spans:
+            at = span.start + span.prefix
+            for length in span.lengths:
+                at += length
+                ends.append(at - 1)
+        return states_SH[torch.tensor(ends, device=device)]
+
+    def feed(self, tokens_N: Tensor) -> Tensor:  # noqa: D102
+        if self._column == self._layers[0].vo.shape[3]:
+            self._rebuild()
+        self._step = self._next_step()
+        positions = [seat.length for seat in self._seats]
+        positions_N1 = torch.tensor(positions, device=tokens_N.device)[:, None]
+        states_N1H = run_trunk(self._backbone, tokens_N[:, None], positions_N1, self)
+        self._column += 1
+        for seat in self._seats:
+            seat.length += 1
+        return states_N1H[:, 0]
+
+    def keep(self, rows: Sequence[int]) -> None:  # noqa: D102
+        self._seats = [self._seats[row] for row in rows]
+        if not self._seats:
+            self._layers, self._prefixes, self._column = [], [], 0
+            return
+        groups, _, places = self._layers[0].ko.shape[:3]
+        if len(self._seats) <= 0.75 * groups * places:
+            self._rebuild()
+
+    def attend(  # noqa: D102
+        self,
+        layer: int,
+        q_NHTD: Tensor,
+        k_NHTD: Tensor,
+        v_NHTD: Tensor,
+        scale: float,
+        cap: float | None,
+    ) -> Tensor:
+        grids, step = self._layers[layer], self._step
+        groups, heads, places = grids.ko.shape[:3]
+        q, k, v = q_NHTD[:, :, 0], k_NHTD[:, :, 0], v_NHTD[:, :, 0]
+        if step.rows_C is not None:
+            q, k, v = q[step.rows_C], k[step.rows_C], v[step.rows_C]
+        grids.write(step.columns.stop - 1, k, v)
+        q = q.reshape(groups, places, heads, -1, q.shape[-1]).transpose(1, 2).flatten(0, 1)
+        ko = grids.ko[..., step.columns].flatten(0, 1)
+        vo = grids.vo[..., step.columns, :].flatten(0, 1)
+        scores, _ = joint_scores(q, grids.kp.flatten(0, 1), ko, scale, cap)
+        if step.bias is not None:
+            scores.view(groups, heads, places, -1, scores.shape[-1]).add_(step.bias)
+        mixed = joint_values(scores.softmax(-1), grids.vp.flatten(0, 1), vo)
+        out = mixed.view(groups, heads, places, -1, mixed.shape[-1]).transpose(1, 2)
+        out = out.reshape(groups * places, 1, -1, mixed.shape[-1])
+        return out if step.cells_N is None else out[step.cells_N]
+
+    def _next_step(self) -> _Step:
+        """Return what the next token's attention needs; most of it only when rows differ."""
+        grids, device = self._layers[0], self._backbone.device
+        groups, _, places = grids.ko.shape[:3]
+        first = min(seat.start for seat in self._seats)
+        columns = slice(first, self._column + 1)
+        rows_C = cells_N = bias = None
+        if len(self._seats) < groups * places:
+            cells = [seat.group * places + seat.place for seat in self._seats]
+            rows = [0] * (groups * places)
+            for row, cell in enumerate(cells):
+                rows[cell] = row
+            rows_C = torch.tensor(rows, device=device)
+            cells_N = torch.tensor(cells, device=device)
+        shared = grids.kp.shape[3]
+        uneven = any(seat.start != first for seat in self._seats)
+        if uneven or any(size != shared for size in self._prefixes):
+            starts = torch.full((groups, places), first, device=device)
+            for seat in self._seats:
+                starts[seat.group, seat.place] = seat.start
+            sizes_M = torch.tensor(self._prefixes, device=device)
+            off_prefix = torch.arange(shared, device=device) >= sizes_M[:, None]
+            off_own = torch.arange(first, columns.stop, device=device) < starts[..., None]
+            off = torch.cat([off_prefix[:, None].expand(-1, places, -1), off_own], dim=-1)
+            bias = torch.zeros(off.shape, dtype=grids.ko.dtype, device=device)
+            bias = bias.masked_fill_(off, float("-inf"))[:, None, :, None]
+        return _Step(columns, rows_C, cells_N, bias)
+
+    def _rebuild(self, joining: PackedLayout | None = None) -> None:
+        """Copy what live rows need into new grids with room ahead; let the rows of `joining` in."""
+        spans = joining.spans if joining else []
+        old_groups = list(dict.fromkeys(seat.group for seat in self._seats))
+        first = min((seat.start for seat in self._seats), default=self._column)
+        written = self._column - first
+        column = max([written, *(max(span.lengths) for span in spans)])
+        old = _positions(self._seats)
+        for m, group in enumerate(old_groups):
+            for i, seat in enumerate(s for s in self._seats if s.group == group):
+                seat.group, seat.place, seat.start = m, i, seat.start - first + column - written
+
+        old_columns, columns = slice(first, self._column), slice(column - written, column)
+        move = Move(old_groups, old, _positions(self._seats), old_columns, columns)
+        newcomers = [
+            Newcomers.of(m, span, self._backbone.device)
+            for m, span in enumerate(spans, start=len(old_groups))
+        ]
+        for one, span in zip(newcomers, spans, strict=True):
+            self._seats.extend(
+                _Seat(one.group, i, column - length, span.prefix + length)
+                for i, length in enumerate(span.lengths)
+            )
+        self._prefixes = [self._prefixes[m] for m in old_groups] + [span.prefix for span in spans]
+        self._column = column
+        self._layers = self._new_layers(move, newcomers, joining)
+
+    def _new_layers(
+        self, move: Move, newcomers: Sequence[Newcomers], joining: PackedLayout | None
+    ) -> list[Grids]:
+        places = 1 + max(seat.place for seat in self._seats)
+        kept = joining.kept if joining and joining.kept else []
+        likes = kept or [grids.like for grids in self._layers]
+        layers = []
+        for layer, like in enumerate(likes):
+            grids = Grids.empty(
+                len(self._prefixes), places, max(self._prefixes), self._column + self._room, like
+            )
+            if move.groups:
+                grids.take_over(self._layers[layer], move)
+                # The old grids go before the next layer's new ones come.
+                self._layers[layer] = grids
+            if newcomers:
+                grids.take_in(newcomers, self._column, *like)
+            layers.append(grids)
+        return layers
+
+
+def _positions(seats: Sequence[_Seat]) -> tuple[list[int], list[int]]:
+    return [seat.group for seat in seats], [seat.place for seat in seats]

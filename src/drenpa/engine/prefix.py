@@ -15,7 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from drenpa.core.errors import ShapeError
-from drenpa.engine.backbone import backbone_of
+from drenpa.engine.backbone import Backbone, backbone_of
+from drenpa.engine.shared import (
+    PackedLayout,
+    UnsharedModelError,
+    run_trunk,
+    warn_unshared,
+    why_unshared,
+)
 
 Attention = Literal["shared", "plain"]
 
@@ -56,21 +63,51 @@ class SuffixStates:
 
 
 def suffix_states(
-    model: nn.Module, groups: Sequence[PrefixGroup], *, attention: Attention = "plain"
+    model: nn.Module, groups: Sequence[PrefixGroup], *, attention: Attention = "shared"
 ) -> SuffixStates:
     """Run the trunk once over all groups; return the states of the suffixes, differentiable.
 
     model:     a transformers causal LM or a peft model around one. Which adapter is active,
                autocast, gradient checkpointing and train or eval mode are the caller's business.
-    attention: "plain" repeats each prefix for each of its rows in one right-padded batch through
-               the unmodified model.
+    attention: "shared" computes each prefix once, in one sequence without padding; a model whose
+               attention cannot do so takes the plain path, with one warning. "plain" repeats each
+               prefix for each of its rows in one right-padded batch through the unmodified model.
     raises:    ShapeError without groups; ModelError for a model that has no trunk and head.
     """
     if not groups:
         raise ShapeError("suffix_states needs at least one group of rows")
     backbone = backbone_of(model)
-    suffixes = [suffix for group in groups for suffix in group.suffixes]
-    tokens_NT, mask_NT = pad_right(suffixes, backbone.device)
+    tokens_NT, mask_NT = pad_right(
+        [suffix for group in groups for suffix in group.suffixes], backbone.device
+    )
+    if attention == "shared" and can_share(backbone, groups):
+        try:
+            return SuffixStates(_shared_states(backbone, groups, mask_NT), tokens_NT, mask_NT)
+        except UnsharedModelError as reason:
+            warn_unshared(type(backbone.trunk).__name__, str(reason))
+    return SuffixStates(_plain_states(backbone, groups, mask_NT), tokens_NT, mask_NT)
+
+
+def can_share(backbone: Backbone, groups: Sequence[PrefixGroup], more_tokens: int = 0) -> bool:
+    """Tell whether the model can share prefixes of rows that grow by `more_tokens`, or warn."""
+    longest = max(len(g.prefix) + len(suffix) for g in groups for suffix in g.suffixes)
+    reason = why_unshared(backbone, longest + more_tokens)
+    if reason is not None:
+        warn_unshared(type(backbone.trunk).__name__, reason)
+    return reason is None
+
+
+def _shared_states(backbone: Backbone, groups: Sequence[PrefixGroup], mask_NT: Tensor) -> Tensor:
+    layout = PackedLayout(
+        [group.prefix for group in groups], [group.suffixes for group in groups], backbone.device
+    )
+    states_SH = run_trunk(backbone, layout.ids_1S, layout.positions_1S, layout)[0]
+    suffixes_KH = torch.cat([states_SH[block.tokens] for block in layout.blocks[1::2]])
+    hidden_NTH = suffixes_KH.new_zeros(*mask_NT.shape, suffixes_KH.shape[-1])
+    return hidden_NTH.masked_scatter(mask_NT[..., None], suffixes_KH)
+
+
+def _plain_states(backbone: Backbone, groups: Sequence[PrefixGroup], mask_NT: Tensor) -> Tensor:
     rows = [group.prefix + suffix for group in groups for suffix in group.suffixes]
     ids_NS, real_NS = pad_right(rows, backbone.device)
     states_NSH = backbone.trunk(
@@ -79,11 +116,10 @@ def suffix_states(
     starts_N = torch.tensor(
         [len(group.prefix) for group in groups for _ in group.suffixes], device=backbone.device
     )
-    columns_T = torch.arange(tokens_NT.shape[1], device=backbone.device)
+    columns_T = torch.arange(mask_NT.shape[1], device=backbone.device)
     columns_NT = (starts_N[:, None] + columns_T).clamp(max=ids_NS.shape[1] - 1)
     columns_NTH = columns_NT[..., None].expand(-1, -1, states_NSH.shape[-1])
-    hidden_NTH = cast(Tensor, states_NSH).gather(1, columns_NTH) * mask_NT[..., None]
-    return SuffixStates(hidden_NTH, tokens_NT, mask_NT)
+    return cast(Tensor, states_NSH).gather(1, columns_NTH) * mask_NT[..., None]
 
 
 def pad_right(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from drenpa.core.errors import ConfigError
 from drenpa.core.roles import Finish, Sampling
 from drenpa.engine.backbone import Backbone, backbone_of
-from drenpa.engine.decode import DecodeBatch, PlainBatch
+from drenpa.engine.decode import DecodeBatch, PlainBatch, SharedBatch
 from drenpa.engine.draw import check_sampling, draw_tokens, row_stream
-from drenpa.engine.prefix import Attention, PrefixGroup
+from drenpa.engine.prefix import Attention, PrefixGroup, can_share
+from drenpa.engine.shared import UnsharedModelError, warn_unshared
 
 
 @dataclass
@@ -56,7 +57,7 @@ def sample(
     stop_ids: Collection[int],
     close_id: int | None = None,
     key: tuple[int, ...] = (),
-    attention: Attention = "plain",
+    attention: Attention = "shared",
     max_rows: int = 64,
 ) -> list[list[SampledRow]]:
     """Continue every row until a stop token or `max_new_tokens`; return rows as [group][row].
@@ -76,17 +77,14 @@ def sample(
     if max_rows < 1:
         raise ConfigError(f"max_rows must be at least 1, got {max_rows}")
     backbone = backbone_of(model)
-    batch = _open_batch(backbone, attention)
+    share = attention == "shared" and can_share(backbone, groups, sampling.max_new_tokens + 1)
+    batch = SharedBatch(backbone) if share else PlainBatch(backbone)
     run = _Run(backbone, batch, sampling, frozenset(stop_ids), close_id)
     results, waiting = _plan(groups, sampling.seed, key, max_rows)
     while waiting or run.live:
         run.admit(_next_in_line(waiting, max_rows - len(run.live), run))
         run.step()
     return results
-
-
-def _open_batch(backbone: Backbone, attention: Attention) -> DecodeBatch:
-    return PlainBatch(backbone)
 
 
 _Cohort = tuple[PrefixGroup, list[_LiveRow]]
@@ -144,7 +142,14 @@ class _Run:
         """Encode the rows of `cohorts` and let them join."""
         if not cohorts:
             return
-        hidden_NH = self.batch.admit([group for group, _ in cohorts])
+        groups = [group for group, _ in cohorts]
+        try:
+            hidden_NH = self.batch.admit(groups)
+        except UnsharedModelError as reason:
+            # Seen in the first pass or never: no row is live yet.
+            warn_unshared(type(self._backbone.trunk).__name__, str(reason))
+            self.batch = PlainBatch(self._backbone)
+            hidden_NH = self.batch.admit(groups)
         self._hidden_NH = torch.cat([self._hidden_NH, hidden_NH]) if self.live else hidden_NH
         self.live.extend(row for _, rows in cohorts for row in rows)
 
