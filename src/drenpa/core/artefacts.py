@@ -35,7 +35,7 @@ SCRATCH = "scratch"
 PARTIAL = ".partial"
 FORMAT = 1
 WAIT_S = 24 * 3600
-NOT_CONTENT = ("metrics.jsonl", "logs")
+NOT_CONTENT = ("metrics.jsonl", "samples.jsonl", "logs")
 """What tells how the work went, timings above all, and not what came of it: no part of a digest."""
 
 RowType = TypeVar("RowType", bound=Row)

@@ -75,10 +75,11 @@ def plan_finetune(
     """
     engine = engine or EngineConfig()
     folder = resolve_model(model)
+    instruction = load_prompt(answer_prompt, language).text
     described = {
         "finetune": config.model_dump(mode="json"),
         "language": language,
-        "answer_prompt": load_prompt(answer_prompt, language).text,
+        "answer_prompt": instruction,
         "critique_prompt": load_prompt(critique_prompt, language).text,
         "dtype": engine.dtype,
         "model": model,
@@ -89,7 +90,7 @@ def plan_finetune(
         network, tokenizer = load_backbone(folder, engine)
         chat = Chat(tokenizer)
         samples, left_out = _samples(
-            corpus, chat, config, described["answer_prompt"], critique_prompt, language, seed
+            corpus, chat, config, instruction, critique_prompt, language, seed
         )
         if config.train.lora is None:
             network = network.float()

@@ -1,0 +1,1 @@
+"""Reinforcement learning: the policy learns from the critic's scores of its own answers."""

@@ -1,0 +1,91 @@
+"""Which questions a stage asks at each step: a schedule fixed by the seed before the first step."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+
+from drenpa.config import StageConfig
+from drenpa.core.errors import DataError, TrainingError
+from drenpa.core.knowledge import KINDS, Kind
+from drenpa.core.records import Record
+
+
+def schedule(records: Sequence[Record], stage: StageConfig, *, seed: int) -> list[list[Record]]:
+    """Return the questions of every step, [steps][prompts].
+
+    Kinds take part in the proportions of `stage.mix`, as evenly over the steps as whole questions
+    allow; within a kind every question is asked once before any is asked again.
+
+    raises: DataError when a kind of the mix has no question.
+    """
+    by_kind = {kind: [r for r in records if r.kind == kind] for kind in KINDS}
+    for kind, share in stage.mix.items():
+        if share > 0 and not by_kind[kind]:
+            raise DataError(f"stage {stage.name}: mix asks for {kind}, but the corpus has none")
+    asked = {
+        kind: _rounds(sorted(by_kind[kind], key=lambda r: r.id), random.Random(f"{seed} {kind}"))
+        for kind in KINDS
+        if stage.mix[kind] > 0
+    }
+    kinds = _proportional(stage.mix, stage.steps * stage.prompts)
+    steps = [
+        kinds[start : start + stage.prompts]
+        for start in range(0, stage.steps * stage.prompts, stage.prompts)
+    ]
+    return [[next(asked[kind]) for kind in step] for step in steps]
+
+
+def check_gate(stage: StageConfig, history: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Compare the last quarter of a stage with its gate and return what was compared.
+
+    raises: TrainingError when the gate does not hold.
+    """
+    quarter = max(1, len(history) // 4)
+
+    def mean(name: str, rows: Sequence[Mapping[str, float]]) -> float:
+        values = [row[name] for row in rows if name in row]
+        return sum(values) / len(values) if values else 0.0
+
+    first, last = history[:quarter], history[-quarter:]
+    found = {
+        "reward_gain": mean("reward", last) - mean("reward", first),
+        "kl": mean("kl", last),
+        "truncated": mean("truncated", last),
+    }
+    gate = stage.gate
+    broken = [
+        f"{name} is {found[name]:.4g}, the gate asks for {word} {bound:g}"
+        for name, bound, word, holds in (
+            ("reward_gain", gate.min_reward_gain, "at least", lambda a, b: a >= b),
+            ("kl", gate.max_kl, "at most", lambda a, b: a <= b),
+            ("truncated", gate.max_truncated, "at most", lambda a, b: a <= b),
+        )
+        if bound is not None and not holds(found[name], bound)
+    ]
+    if broken:
+        raise TrainingError(f"stage {stage.name}: {'; '.join(broken)}; the run stops here")
+    return found
+
+
+def _rounds(records: Sequence[Record], chance: random.Random) -> Iterator[Record]:
+    while True:
+        order = list(records)
+        chance.shuffle(order)
+        yield from order
+
+
+def _proportional(shares: Mapping[Kind, float], count: int) -> list[Kind]:
+    """Return `count` kinds whose every beginning is as near to the shares as whole numbers allow.
+
+    >>> _proportional({"foundation": 2.0, "connection": 1.0}, 6)
+    ['foundation', 'connection', 'foundation', 'foundation', 'connection', 'foundation']
+    """
+    total = sum(shares.values())
+    given: dict[Kind, int] = {kind: 0 for kind, share in shares.items() if share > 0}
+    sequence: list[Kind] = []
+    for place in range(1, count + 1):
+        kind = max(given, key=lambda k: place * shares[k] / total - given[k])
+        given[kind] += 1
+        sequence.append(kind)
+    return sequence

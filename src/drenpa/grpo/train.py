@@ -1,0 +1,368 @@
+"""Reinforce a policy: one stage, from a policy artefact to a policy artefact.
+
+The policy is an adapter on the fine-tuned backbone, the critic another, and the reference the
+backbone with adapters off (or, after a reset, the policy as the stage found it). With `lora: null`
+every weight is trained, in float32, and reference and critic have a backbone of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from drenpa.config import EngineConfig, RewardPart, StageConfig
+from drenpa.core.artefacts import Artefact, Plan, append_line, as_input, journal_lines, run_plan
+from drenpa.core.prompts import load_prompt
+from drenpa.core.records import Record
+from drenpa.core.roles import Draft, Scorer
+from drenpa.engine.adapters import (
+    add_adapter,
+    load_adapter,
+    load_backbone,
+    save_adapter,
+    seed_of,
+    use_adapter,
+)
+from drenpa.engine.logprobs import TokenLogprobs, next_token_logprobs
+from drenpa.engine.loop import (
+    LossSum,
+    StepWork,
+    Trainee,
+    in_chunks,
+    rank_and_world,
+    share_of_process,
+    train_loop,
+)
+from drenpa.engine.policy import MODEL, LanguageModel, Policy, model_folders
+from drenpa.engine.prefix import PrefixGroup, suffix_states
+from drenpa.grpo.objective import Objective, pair_loss, policy_loss
+from drenpa.grpo.rollout import Answers, collect, make_pushes
+from drenpa.grpo.stages import check_gate, schedule
+
+ScorerLoader = Callable[..., Scorer]
+"""Loads a critic's artefact as a scorer, given `engine` and a `backbone` to put its adapter on."""
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """Some of a step's groups, ready for the loss; rows and pairs are the whole step's counts."""
+
+    groups: tuple[PrefixGroup, ...]
+    advantages_N: Tensor
+    rewards_PG: Tensor
+    weights_P: Tensor
+    rows: int
+    pairs: int
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The models of a stage; with adapters `policy` and `reference` are one set of weights.
+
+    reference_adapter: the adapter that makes `reference` the reference; None for none.
+    """
+
+    policy: Any
+    reference: Any
+    reference_adapter: str | None
+    scoring: Any
+    tokenizer: Any
+
+
+def plan_reinforce(
+    start: Artefact,
+    backbone: Artefact,
+    corpus: Artefact,
+    scorers: Mapping[RewardPart, Artefact],
+    stage: StageConfig,
+    *,
+    load_scorer: ScorerLoader,
+    strategy: str,
+    language: str = "en",
+    answer_prompt: str = "answer",
+    engine: EngineConfig | None = None,
+    root: Path,
+    seed: int = 1,
+) -> Plan:
+    """Plan one stage of a strategy.
+
+    start:       the policy it begins from; the fine-tuned backbone itself, or an earlier stage's.
+    scorers:     the critics that the parts of the stage's reward need.
+    load_scorer: how to make a `Scorer` of a critic's artefact (`critic.score.load_critic`).
+    """
+    engine = engine or EngineConfig()
+    instruction = load_prompt(answer_prompt, language).text
+    needed = {part: scorers[part] for part, w in stage.reward.items() if w and part in scorers}
+    inputs = {
+        "backbone": as_input(backbone),
+        "start": as_input(start),
+        "corpus": as_input(corpus),
+        **{part: as_input(artefact) for part, artefact in needed.items()},
+    }
+    stage_seed = seed_of(seed, strategy, stage.name)
+
+    def work(out: Path) -> Mapping[str, Any]:
+        records = [r for r in corpus.rows("records", Record) if r.split == "train"]
+        steps = schedule(records, stage, seed=stage_seed)
+        networks = _load_networks(start, backbone, stage, engine, seed=stage_seed)
+        policy = Policy(LanguageModel(networks.policy, networks.tokenizer, engine), instruction)
+        loaded = {
+            part: load_scorer(artefact, engine=engine, backbone=networks.scoring)
+            for part, artefact in needed.items()
+        }
+        objective = Objective(**stage.objective.model_dump())
+        samples = _Samples(out / "samples.jsonl")
+
+        def stream(step: int) -> StepWork[MicroBatch]:
+            answers = samples.found(step, steps[step], stage) or collect(
+                steps[step], policy, loaded, stage, seed=stage_seed, step=step
+            )
+            samples.keep(step, answers)
+            pushes = make_pushes(answers, stage, objective)
+            places = share_of_process(range(len(pushes.kept)))
+            micro_batches = [
+                _micro_batch(list(chunk), answers, pushes, policy)
+                for chunk in in_chunks(places, stage.train.micro_batch)
+            ]
+            return StepWork(micro_batches, pushes.metrics)
+
+        def loss(module: nn.Module, micro: MicroBatch) -> LossSum:
+            return _loss(module, micro, networks, objective, stage, engine)
+
+        history = train_loop(
+            Trainee(networks.policy, loss, engine),
+            stream,
+            stage.train,
+            steps=stage.steps,
+            folder=out,
+            engine=engine,
+            seed=stage_seed,
+            label=f"{strategy}: {stage.name}",
+        )
+        gate = check_gate(stage, history)
+        if rank_and_world()[0] == 0:
+            _save(networks, stage, backbone, out / MODEL)
+        return {
+            "strategy": strategy,
+            "stage": stage.name,
+            "steps": len(history),
+            "gate": gate,
+            "first_reward": history[0]["reward"],
+            "last_reward": history[-1]["reward"],
+            "zero_spread": sum(h["zero_spread"] for h in history) / len(history),
+        }
+
+    return Plan(
+        kind="policy",
+        name=f"reinforce-{strategy}-{stage.name}",
+        root=root,
+        config={
+            "stage": stage.model_dump(mode="json"),
+            "strategy": strategy,
+            "instruction": instruction,
+            "dtype": engine.dtype,
+            "seed": seed,
+        },
+        inputs=inputs,
+        rooms=("engine", "grpo", "critic"),
+        work=work,
+        distributed=True,
+    )
+
+
+def reinforce(
+    start: Artefact,
+    backbone: Artefact,
+    corpus: Artefact,
+    scorers: Mapping[RewardPart, Artefact],
+    stage: StageConfig,
+    **settings: Any,
+) -> Artefact:
+    """Run one stage of reinforcement learning; the settings are those of `plan_reinforce`."""
+    return run_plan(plan_reinforce(start, backbone, corpus, scorers, stage, **settings))
+
+
+def _load_networks(
+    start: Artefact, backbone: Artefact, stage: StageConfig, engine: EngineConfig, *, seed: int
+) -> Networks:
+    """Load the backbone once with the stage's adapters, or, without adapters, each role's model."""
+    start_folder, start_adapter = model_folders(start)
+    model, tokenizer = load_backbone(model_folders(backbone)[0], engine)
+    if stage.train.lora is None:
+        policy, _ = load_backbone(start_folder, engine)
+        policy = policy.float().requires_grad_(True)
+        reference = load_backbone(start_folder, engine)[0] if stage.reset_reference else model
+        return Networks(policy, reference, None, model, tokenizer)
+    reference_adapter = None
+    if start_adapter is None:
+        model = add_adapter(model, stage.train.lora, "policy", seed=seed)
+    else:
+        model = load_adapter(model, start_adapter, "policy", trainable=True)
+        if stage.reset_reference:
+            model = load_adapter(model, start_adapter, "reference")
+            reference_adapter = "reference"
+            model.set_adapter("policy")
+    if stage.train.gradient_checkpointing:
+        model.gradient_checkpointing_enable()
+    return Networks(model, model, reference_adapter, model, tokenizer)
+
+
+def _micro_batch(
+    places: Sequence[int], answers: Answers, pushes: Any, policy: Policy
+) -> MicroBatch:
+    groups = []
+    for place in places:
+        kept = pushes.kept[place]
+        prompt = policy.prompt_ids(answers.records[kept].question)
+        end = policy.language_model.chat.end_id
+        groups.append(
+            PrefixGroup(
+                prompt[:-1],
+                tuple(
+                    (prompt[-1], *draft.tokens, *((end,) if draft.finish == "stop" else ()))
+                    for draft in answers.drafts[kept]
+                ),
+            )
+        )
+    device = policy.language_model.device
+    return MicroBatch(
+        groups=tuple(groups),
+        advantages_N=pushes.advantages_PG[places].flatten().to(device),
+        rewards_PG=pushes.rewards_PG[places].to(device),
+        weights_P=pushes.weights_P[places].to(device),
+        rows=pushes.rows,
+        pairs=pushes.pairs,
+    )
+
+
+def _loss(
+    module: nn.Module,
+    micro: MicroBatch,
+    networks: Networks,
+    objective: Objective,
+    stage: StageConfig,
+    engine: EngineConfig,
+) -> LossSum:
+    """P10, and P11 where it has a weight, over the micro-batch's rows.
+
+    On-policy, the old log-probabilities are the new ones, detached. The reference runs over the
+    very same batch, so that rounding is the same in both.
+    """
+
+    def told(model: nn.Module, *, entropy: bool) -> TokenLogprobs:
+        states = suffix_states(model, micro.groups, attention=engine.attention)
+        return next_token_logprobs(model, states, temperature=stage.temperature, entropy=entropy)
+
+    new = told(module, entropy=True)
+    with torch.no_grad(), use_adapter(networks.reference, networks.reference_adapter):
+        reference = told(networks.reference, entropy=False)
+    result = policy_loss(
+        new.logprobs_NT,
+        new.logprobs_NT.detach(),
+        reference.logprobs_NT,
+        micro.advantages_N,
+        new.mask_NT,
+        objective,
+    )
+    loss = result.loss / micro.rows
+    metrics = {"kl": result.kl / micro.rows, "clipped": result.clipped / micro.rows}
+    if objective.pair_coef > 0:
+        pairs = pair_loss(
+            new.logprobs_NT,
+            reference.logprobs_NT,
+            micro.rewards_PG,
+            micro.weights_P,
+            new.mask_NT,
+            objective,
+        ) / max(micro.pairs, 1)
+        loss = loss + objective.pair_coef * pairs
+        metrics["pair_loss"] = pairs.detach()
+    tokens_N = new.mask_NT.sum(dim=1).clamp(min=1)
+    metrics["entropy"] = (new.entropy_NT.sum(dim=1) / tokens_N).sum() / micro.rows
+    return LossSum(loss, metrics)
+
+
+def _save(networks: Networks, stage: StageConfig, backbone: Artefact, folder: Path) -> None:
+    if stage.train.lora is None:
+        networks.policy.save_pretrained(folder)  # in float32: an update may be below bfloat16
+    else:
+        save_adapter(networks.policy, "policy", folder, base=model_folders(backbone)[0])
+    networks.tokenizer.save_pretrained(folder)
+
+
+class _Samples:
+    """Every step's answers, rewards and critiques as lines: to be read, and not to be paid twice.
+
+    After a kill the steps behind the last checkpoint are trained again, from the same weights:
+    their answers stand here already.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._known: dict[int, list[dict[str, Any]]] = {}
+        for line in journal_lines(path):
+            self._known.setdefault(line["step"], []).append(line)
+
+    def found(self, step: int, records: Sequence[Record], stage: StageConfig) -> Answers | None:
+        lines = self._known.get(step, [])
+        if len(lines) != len(records) or [line["record"] for line in lines] != [
+            record.id for record in records
+        ]:
+            return None
+        parts: list[RewardPart] = [part for part, weight in stage.reward.items() if weight]
+        return Answers(
+            records=tuple(records),
+            drafts=tuple(
+                tuple(
+                    Draft(a["text"], tuple(a["tokens"]), (), a["finish"]) for a in line["answers"]
+                )
+                for line in lines
+            ),
+            rewards={
+                part: tuple(
+                    tuple(_number(a["rewards"][part]) for a in line["answers"]) for line in lines
+                )
+                for part in parts
+            },
+            critiques=tuple(tuple(a["critique"] for a in line["answers"]) for line in lines),
+            seconds_sampling=lines[0]["seconds_sampling"],
+            seconds_scoring=lines[0]["seconds_scoring"],
+        )
+
+    def keep(self, step: int, answers: Answers) -> None:
+        if step in self._known or rank_and_world()[0] != 0:
+            return
+        for place, record in enumerate(answers.records):
+            append_line(
+                self._path,
+                {
+                    "step": step,
+                    "record": record.id,
+                    "kind": record.kind,
+                    "question": record.question,
+                    "seconds_sampling": answers.seconds_sampling,
+                    "seconds_scoring": answers.seconds_scoring,
+                    "answers": [
+                        {
+                            "text": draft.text,
+                            "finish": draft.finish,
+                            "rewards": {
+                                part: None if rows[place][g] != rows[place][g] else rows[place][g]
+                                for part, rows in answers.rewards.items()
+                            },
+                            "critique": answers.critiques[place][g],
+                            "tokens": list(draft.tokens),
+                        }
+                        for g, draft in enumerate(answers.drafts[place])
+                    ],
+                },
+            )
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value
