@@ -82,6 +82,14 @@ def resolve_model(source: str) -> Path:
     )
 
 
+def is_local(source: str) -> bool:
+    """Say whether `resolve_model` would find the model on this machine, fetching nothing."""
+    path = Path(source).expanduser()
+    if source in WHEEL_MODELS:
+        return (cache_folder() / "models" / source / "config.json").is_file()
+    return path.exists()
+
+
 def load_model(folder: Path, *, dtype: Dtype, device: torch.device) -> Any:
     """Load a causal language model from a local folder, safetensors only, in eval mode.
 

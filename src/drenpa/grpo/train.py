@@ -7,6 +7,7 @@ every weight is trained, in float32, and reference and critic have a backbone of
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +42,7 @@ from drenpa.engine.loop import (
 from drenpa.engine.policy import MODEL, LanguageModel, Policy, model_folders
 from drenpa.engine.prefix import PrefixGroup, suffix_states
 from drenpa.grpo.objective import Objective, pair_loss, policy_loss
-from drenpa.grpo.rollout import Answers, collect, make_pushes
+from drenpa.grpo.rollout import Answers, Pushes, collect, make_pushes
 from drenpa.grpo.stages import check_gate, schedule
 
 ScorerLoader = Callable[..., Scorer]
@@ -98,12 +99,12 @@ def plan_reinforce(
     engine = engine or EngineConfig()
     instruction = load_prompt(answer_prompt, language).text
     needed = {part: scorers[part] for part, w in stage.reward.items() if w and part in scorers}
-    inputs = {
+    inputs: dict[str, dict[str, str]] = {
         "backbone": as_input(backbone),
         "start": as_input(start),
         "corpus": as_input(corpus),
-        **{part: as_input(artefact) for part, artefact in needed.items()},
     }
+    inputs.update({str(part): as_input(artefact) for part, artefact in needed.items()})
     stage_seed = seed_of(seed, strategy, stage.name)
 
     def work(out: Path) -> Mapping[str, Any]:
@@ -119,10 +120,10 @@ def plan_reinforce(
         samples = _Samples(out / "samples.jsonl")
 
         def stream(step: int) -> StepWork[MicroBatch]:
-            answers = samples.found(step, steps[step], stage) or collect(
-                steps[step], policy, loaded, stage, seed=stage_seed, step=step
-            )
-            samples.keep(step, answers)
+            answers = samples.found(step, steps[step])
+            if answers is None:
+                answers = collect(steps[step], policy, loaded, stage, seed=stage_seed, step=step)
+                samples.keep(step, answers)
             pushes = make_pushes(answers, stage, objective)
             places = share_of_process(range(len(pushes.kept)))
             micro_batches = [
@@ -296,72 +297,70 @@ def _save(networks: Networks, stage: StageConfig, backbone: Artefact, folder: Pa
 
 
 class _Samples:
-    """Every step's answers, rewards and critiques as lines: to be read, and not to be paid twice.
+    """Every step's answers, rewards and critiques, a line a step: to be read, and not to be paid
+    for twice.
 
-    After a kill the steps behind the last checkpoint are trained again, from the same weights:
+    After a kill the steps behind the last checkpoint are trained again from the same weights, and
     their answers stand here already.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._known: dict[int, list[dict[str, Any]]] = {}
-        for line in journal_lines(path):
-            self._known.setdefault(line["step"], []).append(line)
+        self._known = {line["step"]: line for line in journal_lines(path)}
 
-    def found(self, step: int, records: Sequence[Record], stage: StageConfig) -> Answers | None:
-        lines = self._known.get(step, [])
-        if len(lines) != len(records) or [line["record"] for line in lines] != [
-            record.id for record in records
-        ]:
+    def found(self, step: int, records: Sequence[Record]) -> Answers | None:
+        """Return the answers of a step that was sampled before, if they are to these questions."""
+        line = self._known.get(step)
+        if line is None or [g["record"] for g in line["groups"]] != [r.id for r in records]:
             return None
-        parts: list[RewardPart] = [part for part, weight in stage.reward.items() if weight]
+        groups = [group["answers"] for group in line["groups"]]
         return Answers(
             records=tuple(records),
             drafts=tuple(
-                tuple(
-                    Draft(a["text"], tuple(a["tokens"]), (), a["finish"]) for a in line["answers"]
-                )
-                for line in lines
+                tuple(Draft(a["text"], tuple(a["tokens"]), (), a["finish"]) for a in group)
+                for group in groups
             ),
             rewards={
-                part: tuple(
-                    tuple(_number(a["rewards"][part]) for a in line["answers"]) for line in lines
-                )
-                for part in parts
+                part: tuple(tuple(_number(a["rewards"][part]) for a in group) for group in groups)
+                for part in groups[0][0]["rewards"]
             },
-            critiques=tuple(tuple(a["critique"] for a in line["answers"]) for line in lines),
-            seconds_sampling=lines[0]["seconds_sampling"],
-            seconds_scoring=lines[0]["seconds_scoring"],
+            critiques=tuple(tuple(a["critique"] for a in group) for group in groups),
+            seconds_sampling=line["seconds_sampling"],
+            seconds_scoring=line["seconds_scoring"],
         )
 
     def keep(self, step: int, answers: Answers) -> None:
-        if step in self._known or rank_and_world()[0] != 0:
+        """Append a step's answers."""
+        if rank_and_world()[0] != 0:
             return
+        groups = []
         for place, record in enumerate(answers.records):
-            append_line(
-                self._path,
+            told = [
                 {
-                    "step": step,
+                    "text": draft.text,
+                    "finish": draft.finish,
+                    "rewards": {
+                        part: rows[place][g] if math.isfinite(rows[place][g]) else None
+                        for part, rows in answers.rewards.items()
+                    },
+                    "critique": answers.critiques[place][g],
+                    "tokens": list(draft.tokens),
+                }
+                for g, draft in enumerate(answers.drafts[place])
+            ]
+            groups.append(
+                {
                     "record": record.id,
                     "kind": record.kind,
                     "question": record.question,
-                    "seconds_sampling": answers.seconds_sampling,
-                    "seconds_scoring": answers.seconds_scoring,
-                    "answers": [
-                        {
-                            "text": draft.text,
-                            "finish": draft.finish,
-                            "rewards": {
-                                part: None if rows[place][g] != rows[place][g] else rows[place][g]
-                                for part, rows in answers.rewards.items()
-                            },
-                            "critique": answers.critiques[place][g],
-                            "tokens": list(draft.tokens),
-                        }
-                        for g, draft in enumerate(answers.drafts[place])
-                    ],
-                },
+                    "answers": told,
+                }
             )
+        seconds = {
+            "seconds_sampling": answers.seconds_sampling,
+            "seconds_scoring": answers.seconds_scoring,
+        }
+        append_line(self._path, {"step": step, **seconds, "groups": groups})
 
 
 def _number(value: float | None) -> float:

@@ -1,0 +1,276 @@
+"""The command line. Each command imports what it needs when it runs, so that `--help` is quick."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from drenpa import __version__
+from drenpa.core.errors import DrenpaError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from drenpa.config import Recipe
+    from drenpa.pipeline import StageName
+
+app = typer.Typer(
+    name="drenpa",
+    help="Make a small language model remember what matters, and prove it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+RecipeFile = Annotated[Path, typer.Argument(help="A recipe (YAML).", metavar="RECIPE")]
+Overlay = Annotated[
+    list[Path] | None, typer.Option("--overlay", "-o", help="YAML laid over the recipe, in order.")
+]
+Setting = Annotated[
+    list[str] | None, typer.Option("--set", "-s", help="Set a value: seed=2, benchmark.samples=4.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Show the resolved recipe and what would run; do nothing.")
+]
+Strategy = Annotated[
+    str | None, typer.Option("--strategy", help="Only this strategy of the recipe.")
+]
+
+
+def main() -> None:
+    """Run the command line; errors a user can mend are printed without a traceback."""
+    try:
+        app(standalone_mode=False)
+    except DrenpaError as error:
+        print(f"drenpa: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except typer.Exit as stop:
+        raise SystemExit(stop.exit_code) from None
+    except (KeyboardInterrupt, typer.Abort):
+        print("drenpa: stopped; run the same command again to go on", file=sys.stderr)
+        raise SystemExit(130) from None
+    except Exception as error:
+        if type(error).__module__.startswith(("click", "typer")):  # a wrong option or argument
+            error.show()  # type: ignore[attr-defined]
+            raise SystemExit(getattr(error, "exit_code", 2)) from None
+        raise
+
+
+@app.callback(invoke_without_command=True)
+def version(
+    show: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
+    """Make a small language model remember what matters, and prove it."""
+    if show:
+        print(f"drenpa {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    recipe: RecipeFile, overlay: Overlay = None, set_: Setting = None, dry_run: DryRun = False
+) -> None:
+    """Run a whole recipe, from files to report; what is done already is skipped."""
+    _run_until("report", recipe, overlay, set_, dry_run, None)
+
+
+@app.command()
+def curate(
+    recipe: RecipeFile, overlay: Overlay = None, set_: Setting = None, dry_run: DryRun = False
+) -> None:
+    """Read, check, clean and split the knowledge."""
+    _run_until("curate", recipe, overlay, set_, dry_run, None)
+
+
+@app.command()
+def finetune(
+    recipe: RecipeFile, overlay: Overlay = None, set_: Setting = None, dry_run: DryRun = False
+) -> None:
+    """Fine-tune the model on instructions and critiques."""
+    _run_until("finetune", recipe, overlay, set_, dry_run, None)
+
+
+@app.command()
+def critic(
+    recipe: RecipeFile, overlay: Overlay = None, set_: Setting = None, dry_run: DryRun = False
+) -> None:
+    """Train the critic, and the plain scorer where a strategy needs it."""
+    _run_until("critic", recipe, overlay, set_, dry_run, None)
+
+
+@app.command()
+def reinforce(
+    recipe: RecipeFile,
+    overlay: Overlay = None,
+    set_: Setting = None,
+    dry_run: DryRun = False,
+    strategy: Strategy = None,
+) -> None:
+    """Align the model by reinforcement learning, one strategy or all."""
+    _run_until("reinforce", recipe, overlay, set_, dry_run, strategy)
+
+
+@app.command()
+def benchmark(
+    recipe: RecipeFile,
+    overlay: Overlay = None,
+    set_: Setting = None,
+    dry_run: DryRun = False,
+    strategy: Strategy = None,
+) -> None:
+    """Let the strategies answer the held-out questions, and the judge score them."""
+    _run_until("benchmark", recipe, overlay, set_, dry_run, strategy)
+
+
+@app.command()
+def report(
+    places: Annotated[
+        list[Path],
+        typer.Argument(
+            help="One recipe, or several runs' folders to pool (other seeds or models)."
+        ),
+    ],
+    overlay: Overlay = None,
+    set_: Setting = None,
+    dry_run: DryRun = False,
+    out: Annotated[Path | None, typer.Option("--out", help="Where a pooled report goes.")] = None,
+) -> None:
+    """Write the report of a recipe, or one over several finished runs."""
+    if len(places) == 1 and places[0].is_file():
+        _run_until("report", places[0], overlay, set_, dry_run, None)
+        return
+    from drenpa.pipeline import pooled_report
+
+    _summary(pooled_report(places, out or Path("runs/pooled")))
+
+
+@app.command()
+def show(
+    artefact: Annotated[Path, typer.Argument(help="An artefact's folder, or a run's.")],
+    rows: Annotated[int, typer.Option(help="How many rows of each table.")] = 3,
+) -> None:
+    """Say what is in a folder, where it came from, and its first rows."""
+    from drenpa.show import describe
+
+    describe(artefact, rows, _console())
+
+
+@app.command()
+def chat(
+    policy: Annotated[str, typer.Argument(help="A policy's artefact, a model's folder or name.")],
+    question: Annotated[
+        str | None, typer.Option("--question", "-q", help="Ask once and stop.")
+    ] = None,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
+    language: Annotated[str, typer.Option(help="Of the instruction: en, zh or bo.")] = "en",
+) -> None:
+    """Talk to a policy."""
+    from drenpa.core.prompts import load_prompt
+    from drenpa.engine.policy import load_policy
+
+    model = load_policy(policy, instruction=load_prompt("answer", language).text)
+    if question is not None:
+        print(model.answer(question, temperature=temperature))
+        return
+    print("Ask; an empty line ends.", file=sys.stderr)
+    for line in iter(lambda: _asked(), ""):
+        print(model.answer(line, temperature=temperature), flush=True)
+
+
+@app.command()
+def export(
+    policy: Annotated[Path, typer.Argument(help="A policy's artefact.")],
+    folder: Annotated[Path, typer.Argument(help="The folder to write.")],
+    adapter: Annotated[
+        bool, typer.Option("--adapter", help="The adapter alone, instead of a merged model.")
+    ] = False,
+) -> None:
+    """Write a policy as an ordinary Hugging Face folder with a model card."""
+    from drenpa.engine.export import export_policy
+
+    print(export_policy(policy, folder, form="adapter" if adapter else "merged"))
+
+
+@app.command()
+def doctor(
+    recipe: Annotated[Path | None, typer.Argument(help="A recipe to size up.")] = None,
+) -> None:
+    """Say what this machine has, what is installed, and what a recipe will need."""
+    from drenpa.doctor import examine
+
+    examine(recipe, _console())
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="A new folder for your own data.")] = Path(
+        "my-field"
+    ),
+) -> None:
+    """Make a commented recipe and a folder for your own data."""
+    from drenpa.init import make_project
+
+    make_project(folder, _console())
+
+
+def _run_until(
+    until: StageName,
+    path: Path,
+    overlays: list[Path] | None,
+    settings: list[str] | None,
+    dry_run: bool,
+    strategy: str | None,
+) -> None:
+    from drenpa.config import load_recipe
+
+    recipe = load_recipe(path, overlays or [], settings or [])
+    if dry_run:
+        _dry_run(recipe, until, strategy)
+        return
+    from drenpa.pipeline import run_recipe
+
+    console = _console()
+    first = os.environ.get("RANK", "0") == "0"
+
+    def tell(line: str) -> None:
+        if first:
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    made = run_recipe(recipe, until=until, strategy=strategy, tell=tell)
+    if until == "report" and first:
+        _summary(made["report"])
+
+
+def _dry_run(recipe: Recipe, until: StageName, strategy: str | None) -> None:
+    import yaml
+
+    from drenpa.pipeline import foretell
+
+    print(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+    for told in foretell(recipe, until=until, strategy=strategy):
+        place = str(told.folder) if told.folder else f"after {', '.join(told.step.needs)}"
+        print(f"{told.state:9} {told.step.name:32} {place}")
+
+
+def _summary(artefact: Any) -> None:
+    from drenpa.report.build import print_summary
+
+    print_summary(artefact, _console())
+
+
+def _asked() -> str:
+    try:
+        return input("> ").strip()
+    except EOFError:
+        return ""
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 120)

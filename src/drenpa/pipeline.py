@@ -1,0 +1,271 @@
+"""From a recipe to a report: the stages in order, each skipped when it is done already.
+
+This is the one place that knows all stages. They do not know each other: what one needs of another
+is an artefact, and the critic reaches reinforcement learning as a `Scorer`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from drenpa.config import Recipe, StageConfig
+from drenpa.core.artefacts import Artefact, Plan, latest, point, run_plan
+from drenpa.core.errors import ArtefactError
+
+StageName = Literal["curate", "finetune", "critic", "reinforce", "benchmark", "report"]
+STAGES: tuple[StageName, ...] = (
+    "curate",
+    "finetune",
+    "critic",
+    "reinforce",
+    "benchmark",
+    "report",
+)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One piece of a run.
+
+    name:  unique within the run, such as `reinforce-memory-main`.
+    stage: which subcommand it belongs to.
+    needs: the names of the steps whose artefacts it is made from.
+    plan:  makes the plan, given those artefacts by name.
+    """
+
+    name: str
+    stage: StageName
+    needs: tuple[str, ...]
+    plan: Callable[[Mapping[str, Artefact]], Plan]
+
+
+@dataclass(frozen=True)
+class Told:
+    """What is said of a step before it runs: `done`, `will run`, or `waits` for steps before it."""
+
+    step: Step
+    state: Literal["done", "will run", "waits"]
+    folder: Path | None
+    config: Mapping[str, Any] | None
+
+
+def steps_of(recipe: Recipe) -> list[Step]:
+    """Return the steps of a recipe, each after those it needs."""
+    steps = [_curate(recipe), _finetune(recipe)]
+    parts = {
+        part for _, stage in _stages(recipe) for part, weight in stage.reward.items() if weight
+    }
+    judge_is_critic = recipe.benchmark.judge.name == "critic"
+    if "critic" in parts or judge_is_critic or not recipe.strategies:
+        steps.append(_critic(recipe, "critic"))
+    if "scalar" in parts:
+        steps.append(_critic(recipe, "scalar"))
+    last = {"sft": "finetune"}
+    for strategy in recipe.strategies:
+        start = last[strategy.start]
+        for stage in strategy.stages:
+            step = _reinforce(recipe, strategy.name, stage, start)
+            steps.append(step)
+            start = step.name
+        last[strategy.name] = start
+    for name in recipe.strategy_names():
+        steps.append(_benchmark(recipe, name, last.get(name)))
+    steps.append(_report(recipe, [step.name for step in steps]))
+    return steps
+
+
+def run_recipe(
+    recipe: Recipe,
+    *,
+    until: StageName = "report",
+    strategy: str | None = None,
+    tell: Callable[[str], None] = print,
+) -> dict[str, Artefact]:
+    """Run a recipe's stages up to and with `until`, and return the artefacts by step name.
+
+    strategy: for `reinforce` and `benchmark`, only what this strategy needs.
+    tell:     is given a line about each step.
+    raises:   DrenpaError of whichever stage finds a fault; what was done before it stays done.
+    """
+    made: dict[str, Artefact] = {}
+    for step in _wanted(recipe, until, strategy):
+        plan = step.plan(made)
+        if plan.done:
+            tell(f"done already  {plan.folder}")
+        else:
+            tell(f"running       {plan.folder}")
+        made[step.name] = run_plan(plan)
+        if step.stage == "report":
+            point(recipe.folder / "report", made[step.name].path)
+    return made
+
+
+def foretell(
+    recipe: Recipe, *, until: StageName = "report", strategy: str | None = None
+) -> Iterator[Told]:
+    """Say of each step whether it is done or will run, without running or fetching anything."""
+    from drenpa.engine.models import is_local
+
+    made: dict[str, Artefact] = {}
+    for step in _wanted(recipe, until, strategy):
+        fetches = step.stage in ("finetune", "benchmark") and not is_local(recipe.model)
+        if fetches or any(need not in made for need in step.needs):
+            yield Told(step, "waits", None, None)
+            continue
+        plan = step.plan(made)
+        if plan.done:
+            made[step.name] = run_plan(plan)
+        yield Told(step, "done" if plan.done else "will run", plan.folder, plan.config)
+
+
+def newest_policy(folder: Path, strategy: str) -> Artefact:
+    """Return the newest policy of a strategy in a run's folder.
+
+    raises: ArtefactError when there is none.
+    """
+    name = "finetune" if strategy == "sft" else f"reinforce-{strategy}-*"
+    found = [
+        artefact
+        for stem in {path.name.rpartition("-")[0] for path in folder.glob(f"{name}-*")}
+        if (artefact := latest(folder, stem, "policy")) is not None
+    ]
+    if not found:
+        raise ArtefactError(f"{folder}: it holds no finished policy of strategy '{strategy}'")
+    return max(found, key=lambda artefact: artefact.created)
+
+
+def _wanted(recipe: Recipe, until: StageName, strategy: str | None) -> list[Step]:
+    """The steps up to a stage; with a strategy, only those that its last step needs."""
+    steps = {step.name: step for step in steps_of(recipe)}
+    goals = [step for step in steps.values() if step.stage == until]
+    if strategy is not None:
+        goals = [goal for goal in goals if f"-{strategy}" in goal.name]
+    wanted: set[str] = set()
+    open_names = [goal.name for goal in goals]
+    while open_names:
+        name = open_names.pop()
+        if name not in wanted:
+            wanted.add(name)
+            open_names += steps[name].needs
+    return [step for step in steps.values() if step.name in wanted]
+
+
+def _stages(recipe: Recipe) -> Iterator[tuple[str, StageConfig]]:
+    for strategy in recipe.strategies:
+        for stage in strategy.stages:
+            yield strategy.name, stage
+
+
+def _curate(recipe: Recipe) -> Step:
+    def plan(_made: Mapping[str, Artefact]) -> Plan:
+        from drenpa.corpus.curate import plan_curate
+
+        return plan_curate(recipe.corpus, root=recipe.folder, seed=recipe.seed)
+
+    return Step("curate", "curate", (), plan)
+
+
+def _finetune(recipe: Recipe) -> Step:
+    def plan(made: Mapping[str, Artefact]) -> Plan:
+        from drenpa.finetune.train import plan_finetune
+
+        return plan_finetune(
+            made["curate"],
+            recipe.finetune,
+            model=recipe.model,
+            language=recipe.language,
+            answer_prompt=recipe.answer_prompt,
+            critique_prompt=recipe.critic.prompt,
+            engine=recipe.engine,
+            root=recipe.folder,
+            seed=recipe.seed,
+        )
+
+    return Step("finetune", "finetune", ("curate",), plan)
+
+
+def _critic(recipe: Recipe, name: Literal["critic", "scalar"]) -> Step:
+    def plan(made: Mapping[str, Artefact]) -> Plan:
+        from drenpa.critic.train import plan_train_critic
+
+        return plan_train_critic(
+            made["curate"],
+            made["finetune"],
+            recipe.critic if name == "critic" else recipe.scalar,
+            name=name,
+            language=recipe.language,
+            engine=recipe.engine,
+            root=recipe.folder,
+            seed=recipe.seed,
+        )
+
+    return Step(name, "critic", ("curate", "finetune"), plan)
+
+
+def _reinforce(recipe: Recipe, strategy: str, stage: StageConfig, start: str) -> Step:
+    parts = tuple(part for part, w in stage.reward.items() if w and part in ("critic", "scalar"))
+
+    def plan(made: Mapping[str, Artefact]) -> Plan:
+        from drenpa.critic.score import load_critic
+        from drenpa.grpo.train import plan_reinforce
+
+        return plan_reinforce(
+            made[start],
+            made["finetune"],
+            made["curate"],
+            {part: made[part] for part in parts},
+            stage,
+            load_scorer=load_critic,
+            strategy=strategy,
+            language=recipe.language,
+            answer_prompt=recipe.answer_prompt,
+            engine=recipe.engine,
+            root=recipe.folder,
+            seed=recipe.seed,
+        )
+
+    needs = dict.fromkeys(("curate", "finetune", *parts, start))
+    return Step(f"reinforce-{strategy}-{stage.name}", "reinforce", tuple(needs), plan)
+
+
+def _benchmark(recipe: Recipe, strategy: str, policy: str | None) -> Step:
+    config = recipe.benchmark
+    needs = ("curate", *((policy,) if policy else ()))
+
+    def plan(made: Mapping[str, Artefact]) -> Plan:
+        from drenpa.judge.bench import plan_benchmark
+
+        return plan_benchmark(
+            made[policy] if policy else recipe.model,
+            made["curate"],
+            config,
+            strategy=strategy,
+            model=recipe.model,
+            engine=recipe.engine,
+            language=recipe.language,
+            root=recipe.folder,
+            seed=recipe.seed,
+        )
+
+    return Step(f"benchmark-{strategy}", "benchmark", needs, plan)
+
+
+def _report(recipe: Recipe, before: list[str]) -> Step:
+    verdicts = [name for name in before if name.startswith("benchmark-")]
+    training = [name for name in before if name not in verdicts and name != "curate"]
+
+    def plan(made: Mapping[str, Artefact]) -> Plan:
+        from drenpa.report.build import plan_report
+
+        return plan_report(
+            [made[name] for name in verdicts],
+            {name: made[name] for name in training},
+            recipe.report,
+            name=recipe.name,
+            root=recipe.folder,
+        )
+
+    return Step("report", "report", (*verdicts, *training), plan)
