@@ -1,0 +1,416 @@
+"""Make a corpus artefact from files of records, rankings and benchmark items.
+
+A user's files and the starter corpus take the same way: read and check everything, clean, drop what
+is of another language or stands twice, keep the benchmark apart from training, and set ranked
+questions aside on which the critic is measured. Every row that is dropped is written down with its
+reason, and what training and benchmark still share is reported.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from drenpa.config import CorpusConfig
+from drenpa.core.artefacts import (
+    Artefact,
+    Plan,
+    counted,
+    file_input,
+    run_plan,
+    write_rows,
+    write_text,
+)
+from drenpa.core.errors import DataError
+from drenpa.core.knowledge import KINDS
+from drenpa.core.records import Candidate, Ranking, Record
+from drenpa.core.text import script_ratio
+from drenpa.corpus.clean import clean_text
+from drenpa.corpus.deduplicate import best_matches, similar_groups
+from drenpa.corpus.formats import Faults
+from drenpa.corpus.intake import (
+    Role,
+    check_ids,
+    check_rankings,
+    located_rankings,
+    located_records,
+    source_files,
+)
+from drenpa.corpus.split import SharedRun, chosen_groups, components, shared_runs
+
+NEAR = 0.8  # the similarity from which two texts are near-duplicates
+MIN_SCRIPT = 0.5  # share of letters in the language's script, of question and answer together
+SHOWN_RUNS = 20
+
+
+@dataclass
+class _Corpus:
+    """A corpus in the making, and what was taken out of it so far."""
+
+    records: list[Record]
+    rankings: list[Ranking]
+    benchmark: list[Record]
+    dropped: list[dict[str, str]] = field(default_factory=list)
+
+    def drop(self, role: Role, name: str, reason: str, detail: str = "") -> None:
+        self.dropped.append({"from": role, "id": name, "reason": reason, "detail": detail})
+
+
+def plan_curate(config: CorpusConfig, *, root: Path, seed: int) -> Plan:
+    """Plan the corpus artefact of a recipe.
+
+    Its files: `records.parquet` (Record, split train), `rankings.parquet` (Ranking, split train or
+    held_out), `benchmark.parquet` (Record, split test, answers kept), `dropped.jsonl`.
+
+    raises: DataError when a file that the config names does not exist; the work raises it with
+            every fault in the files, and when nothing is left to train or test on.
+    """
+    files: dict[Role, list[Path]] = {
+        "records": source_files(config.records, "records"),
+        "rankings": source_files(config.rankings, "rankings"),
+        "benchmark": source_files(config.benchmark, "benchmark"),
+    }
+
+    def work(folder: Path) -> dict[str, Any]:
+        corpus = _read(files)
+        cleaned = _clean(corpus)
+        _keep_languages(corpus, config.languages)
+        _drop_duplicates(corpus)
+        if files["benchmark"]:
+            _keep_benchmark_apart(corpus)
+        else:
+            _take_test_by_source(corpus, config.test, seed)
+        _hold_out(corpus, config.held_out, seed)
+        _check_something_is_left(corpus)
+        shared = shared_runs(_texts_by_id(corpus.benchmark), _training_texts(corpus))
+        _write(folder, corpus)
+        return {"cleaned": cleaned, **_summary(corpus, shared)}
+
+    return Plan(
+        kind="corpus",
+        name="corpus",
+        root=root,
+        config={
+            "files": {role: len(paths) for role, paths in files.items()},
+            "languages": sorted(config.languages),
+            "held_out": config.held_out,
+            "test": config.test,
+            "seed": seed,
+        },
+        inputs={
+            f"{role}.{number}": file_input(path)
+            for role, paths in files.items()
+            for number, path in enumerate(paths)
+        },
+        rooms=("corpus",),
+        work=work,
+    )
+
+
+def curate(config: CorpusConfig, *, root: Path, seed: int = 1) -> Artefact:
+    """Return the corpus artefact of a recipe, made unless it is there already.
+
+    raises: DataError, as `plan_curate` does.
+    """
+    return run_plan(plan_curate(config, root=root, seed=seed))
+
+
+def _read(files: dict[Role, list[Path]]) -> _Corpus:
+    faults = Faults()
+    records = located_records(files["records"], faults)
+    benchmark = located_records(files["benchmark"], faults, withheld=True)
+    rankings = located_rankings(files["rankings"], faults)
+    check_ids([*records, *benchmark], faults)
+    check_rankings(rankings, {entry.row.id for entry in records}, faults)
+    faults.check()
+    return _Corpus(
+        records=sorted((entry.row for entry in records), key=lambda row: row.id),
+        rankings=sorted((entry.row for entry in rankings), key=lambda row: row.id),
+        benchmark=sorted((entry.row for entry in benchmark), key=lambda row: row.id),
+    )
+
+
+def _clean(corpus: _Corpus) -> int:
+    """Clean every text; return how many rows changed. Rows with nothing left are dropped."""
+    before = {(type(row), row.id): row for row in _all_rows(corpus)}
+    corpus.records = _cleaned_records(corpus, "records", corpus.records)
+    corpus.benchmark = _cleaned_records(corpus, "benchmark", corpus.benchmark)
+    rankings: list[Ranking] = []
+    for ranking in corpus.rankings:
+        candidates = tuple(
+            candidate.model_copy(
+                update={
+                    name: clean_text(getattr(candidate, name))
+                    for name in ("answer", "note", "critique")
+                }
+            )
+            for candidate in ranking.candidates
+        )
+        _add_ranking(corpus, rankings, ranking, [c for c in candidates if c.answer], "empty")
+    corpus.rankings = rankings
+    return sum(before[type(row), row.id] != row for row in _all_rows(corpus))
+
+
+def _all_rows(corpus: _Corpus) -> list[Record | Ranking]:
+    return [*corpus.records, *corpus.benchmark, *corpus.rankings]
+
+
+def _cleaned_records(corpus: _Corpus, role: Role, records: Iterable[Record]) -> list[Record]:
+    kept = []
+    for record in records:
+        question = clean_text(record.question)
+        answer = record.answer and clean_text(record.answer)
+        if not question or answer == "":
+            corpus.drop(role, record.id, "empty", "no text is left after cleaning")
+        else:
+            kept.append(record.model_copy(update={"question": question, "answer": answer}))
+    return kept
+
+
+def _keep_languages(corpus: _Corpus, languages: Sequence[str]) -> None:
+    """Drop records in languages not asked for, and those not written in their language's
+    script."""
+
+    def kept(role: Role, records: list[Record]) -> list[Record]:
+        left = []
+        for record in records:
+            text = f"{record.question}\n{record.answer or ''}"
+            if languages and record.language not in languages:
+                corpus.drop(role, record.id, "language", record.language)
+            elif script_ratio(text, record.language) < MIN_SCRIPT:
+                corpus.drop(role, record.id, "script", f"not written in {record.language}")
+            else:
+                left.append(record)
+        return left
+
+    corpus.records = kept("records", corpus.records)
+    corpus.benchmark = kept("benchmark", corpus.benchmark)
+    _drop_orphans(corpus)
+
+
+def _drop_duplicates(corpus: _Corpus) -> None:
+    """Keep one of each group of near-duplicates, the first by id; its rankings become the kept
+    one's."""
+    moved: dict[str, str] = {}
+
+    def kept(role: Role, records: list[Record]) -> list[Record]:
+        texts = [f"{record.question}\n{record.answer or ''}" for record in records]
+        copies: dict[str, str] = {}
+        for first, *rest in similar_groups(texts, threshold=NEAR):
+            copies.update({records[place].id: records[first].id for place in rest})
+        for copy, original in copies.items():
+            corpus.drop(role, copy, "duplicate", f"of {original}")
+        if role == "records":
+            moved.update(copies)
+        return [record for record in records if record.id not in copies]
+
+    corpus.records = kept("records", corpus.records)
+    corpus.benchmark = kept("benchmark", corpus.benchmark)
+    corpus.rankings = [
+        ranking.model_copy(update={"record": moved.get(ranking.record, ranking.record)})
+        for ranking in corpus.rankings
+    ]
+
+
+def _keep_benchmark_apart(corpus: _Corpus) -> None:
+    """Drop from training what nearly stands in the benchmark: questions, answers, candidate
+    answers."""
+    benchmark = corpus.benchmark
+    questions = [item.question for item in benchmark]
+    answers = [item.answer or item.question for item in benchmark]
+    near_questions = best_matches(
+        [record.question for record in corpus.records], questions, threshold=NEAR
+    )
+    near_answers = best_matches(
+        [record.answer or "" for record in corpus.records], answers, threshold=NEAR
+    )
+    left = []
+    for record, question, answer in zip(corpus.records, near_questions, near_answers, strict=True):
+        match = question or answer
+        if match is None:
+            left.append(record)
+            continue
+        part = "question" if question else "answer"
+        item = benchmark[match.index].id
+        corpus.drop("records", record.id, "benchmark", f"its {part} is nearly that of {item}")
+    corpus.records = left
+    _drop_orphans(corpus)
+    candidates = [c.answer for ranking in corpus.rankings for c in ranking.candidates]
+    matches = iter(best_matches(candidates, answers, threshold=NEAR))
+    rankings: list[Ranking] = []
+    for ranking in corpus.rankings:
+        apart = [c for c in ranking.candidates if next(matches) is None]
+        _add_ranking(corpus, rankings, ranking, apart, "benchmark")
+    corpus.rankings = rankings
+
+
+def _add_ranking(
+    corpus: _Corpus,
+    rankings: list[Ranking],
+    ranking: Ranking,
+    candidates: Sequence[Candidate],
+    reason: str,
+) -> None:
+    """Keep the ranking with the candidates that are left, if they are two or more."""
+    gone = [c.id for c in ranking.candidates if c.id not in {kept.id for kept in candidates}]
+    if len(candidates) < 2:
+        corpus.drop("rankings", ranking.id, reason, f"candidates {', '.join(gone)}: too few left")
+        return
+    for name in gone:
+        corpus.drop("rankings", f"{ranking.id}/{name}", reason, "this candidate only")
+    rankings.append(ranking.model_copy(update={"candidates": tuple(candidates)}))
+
+
+def _take_test_by_source(corpus: _Corpus, share: float, seed: int) -> None:
+    """Move whole groups of records that hang together into the benchmark, stratified by kind."""
+    records = corpus.records
+    groups = components(records, threshold=NEAR)
+    chosen = chosen_groups(
+        groups,
+        [(record.kind, record.language) for record in records],
+        [record.id for record in records],
+        share=share,
+        seed=seed,
+    )
+    if share and not chosen:
+        raise DataError(
+            f"corpus.test: no {share:.0%} of the records can be set apart, since they hang "
+            f"together in {len(groups)} group(s) by source or shared text; name more sources, "
+            "raise corpus.test, or give benchmark files"
+        )
+    corpus.benchmark = [record for place, record in enumerate(records) if place in chosen]
+    corpus.records = [record for place, record in enumerate(records) if place not in chosen]
+    _drop_orphans(corpus, reason="test")
+
+
+def _drop_orphans(corpus: _Corpus, reason: str = "record") -> None:
+    """Drop the rankings whose record is no longer among the training records."""
+    known = {record.id for record in corpus.records}
+    for ranking in corpus.rankings:
+        if ranking.record not in known:
+            detail = "is a test item" if reason == "test" else "was dropped"
+            corpus.drop("rankings", ranking.id, reason, f"its record {ranking.record} {detail}")
+    corpus.rankings = [ranking for ranking in corpus.rankings if ranking.record in known]
+
+
+def _hold_out(corpus: _Corpus, share: float, seed: int) -> None:
+    """Mark the rankings of a share of the ranked questions as held out; near-equal questions stay
+    together."""
+    ranked = {ranking.record for ranking in corpus.rankings}
+    records = [record for record in corpus.records if record.id in ranked]
+    questions = [record.question for record in records]
+    groups = similar_groups(questions, threshold=NEAR)
+    grouped = {place for group in groups for place in group}
+    groups += [(place,) for place in range(len(records)) if place not in grouped]
+    chosen = chosen_groups(
+        groups,
+        [(record.kind, record.language) for record in records],
+        [record.id for record in records],
+        share=share,
+        seed=seed,
+    )
+    held_out = {records[place].id for place in chosen}
+    corpus.records = [record.model_copy(update={"split": "train"}) for record in corpus.records]
+    corpus.benchmark = [item.model_copy(update={"split": "test"}) for item in corpus.benchmark]
+    corpus.rankings = [
+        ranking.model_copy(update={"split": "held_out" if ranking.record in held_out else "train"})
+        for ranking in corpus.rankings
+    ]
+
+
+def _check_something_is_left(corpus: _Corpus) -> None:
+    for role, rows in (("records", corpus.records), ("benchmark", corpus.benchmark)):
+        if not rows:
+            reasons = counted(entry["reason"] for entry in corpus.dropped if entry["from"] == role)
+            told = ", ".join(f"{count} for {reason}" for reason, count in reasons.items())
+            raise DataError(
+                f"corpus.{role}: none is left ({told or 'none was given'}); "
+                "see corpus.languages, or give more files"
+            )
+
+
+def _training_texts(corpus: _Corpus) -> dict[str, list[str]]:
+    texts = _texts_by_id(corpus.records)
+    for ranking in corpus.rankings:
+        texts.setdefault(ranking.id, []).extend(
+            text for c in ranking.candidates for text in (c.answer, c.note, c.critique) if text
+        )
+    return texts
+
+
+def _texts_by_id(records: Iterable[Record]) -> dict[str, list[str]]:
+    return {record.id: [record.question, record.answer or ""] for record in records}
+
+
+def _write(folder: Path, corpus: _Corpus) -> None:
+    write_rows(folder / "records.parquet", corpus.records)
+    write_rows(folder / "rankings.parquet", corpus.rankings)
+    write_rows(folder / "benchmark.parquet", corpus.benchmark)
+    lines = [json.dumps(entry, ensure_ascii=False) + "\n" for entry in corpus.dropped]
+    write_text(folder / "dropped.jsonl", "".join(lines))
+
+
+def _summary(corpus: _Corpus, shared: Sequence[SharedRun]) -> dict[str, Any]:
+    """Counts by split, what was dropped and why, and what training and benchmark still share."""
+    kind_of = {record.id: record.kind for record in corpus.records}
+    held_out = [ranking for ranking in corpus.rankings if ranking.split == "held_out"]
+    trained = [ranking for ranking in corpus.rankings if ranking.split == "train"]
+    return {
+        "records": _counts(corpus.records),
+        "benchmark": _counts(corpus.benchmark),
+        "rankings": {
+            split: {
+                "total": len(rankings),
+                "questions": len({ranking.record for ranking in rankings}),
+                "pairs": sum(_pairs(ranking) for ranking in rankings),
+                "kind": counted(kind_of[ranking.record] for ranking in rankings),
+            }
+            for split, rankings in (("train", trained), ("held_out", held_out))
+        },
+        "dropped": counted(f"{entry['from']}: {entry['reason']}" for entry in corpus.dropped),
+        "leakage": {
+            "benchmark_items": len(corpus.benchmark),
+            "sharing_a_run": len(shared),
+            "examples": [vars(run) for run in shared[:SHOWN_RUNS]],
+        },
+        "warnings": _warnings(corpus, shared, held_out),
+    }
+
+
+def _counts(records: Sequence[Record]) -> dict[str, Any]:
+    return {
+        "total": len(records),
+        "kind": counted(record.kind for record in records),
+        "language": counted(record.language for record in records),
+        "stability": counted(record.stability for record in records),
+    }
+
+
+def _pairs(ranking: Ranking) -> int:
+    """How many pairs of candidates have different ranks."""
+    ranks = Counter(candidate.rank for candidate in ranking.candidates)
+    total = len(ranking.candidates)
+    return (total * total - sum(count * count for count in ranks.values())) // 2
+
+
+def _warnings(
+    corpus: _Corpus, shared: Sequence[SharedRun], held_out: Sequence[Ranking]
+) -> list[str]:
+    found = [
+        f"no {what} of kind {kind}"
+        for what, rows in (("record", corpus.records), ("benchmark item", corpus.benchmark))
+        for kind in KINDS
+        if not any(row.kind == kind for row in rows)
+    ]
+    if corpus.rankings and not held_out:
+        found.append("no ranked question is held out: the critic's accuracy cannot be measured")
+    if shared:
+        found.append(
+            f"{len(shared)} of {len(corpus.benchmark)} benchmark items share a run of eight words, "
+            "syllables or Chinese characters with training"
+        )
+    return found

@@ -1,0 +1,236 @@
+"""Curating: what is not kept is counted under its reason; test and train stay apart."""
+
+import json
+
+import pytest
+
+from drenpa.config import CorpusConfig
+from drenpa.core.errors import DataError
+from drenpa.core.records import Ranking, Record
+from drenpa.corpus.curate import curate
+
+TOPICS = ["snow", "rain", "wind", "hail", "mist", "frost", "cloud", "storm", "river", "lake"]
+
+
+def record(name, question, answer, **more):
+    return {"id": name, "kind": "foundation", "question": question, "answer": answer} | more
+
+
+def weather(count=8, kind="foundation"):
+    """Records on unlike topics, each from a source of its own."""
+    return [
+        record(
+            f"{kind}-{topic}",
+            f"What does {topic} tell of {kind}?",
+            f"{topic.capitalize()} makes the {topic} road {kind} slow, so {topic} is a warning.",
+            kind=kind,
+            source=f"{kind}/{topic}",
+        )
+        for topic in TOPICS[:count]
+    ]
+
+
+def ranking(name, of, *answers):
+    candidates = [
+        {"id": str(rank), "answer": answer, "rank": rank} for rank, answer in enumerate(answers, 1)
+    ]
+    return {"id": name, "record": of, "candidates": candidates}
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Curate the given rows and return (records, rankings, benchmark, dropped, summary)."""
+
+    def made(records, rankings=(), benchmark=(), *, seed=1, **config):
+        names = {}
+        for role, rows in (
+            ("records", records),
+            ("rankings", rankings),
+            ("benchmark", benchmark),
+        ):
+            names[role] = ()
+            if rows:
+                path = tmp_path / f"{role}.jsonl"
+                path.write_text("\n".join(json.dumps(row) for row in rows))
+                names[role] = (str(path),)
+        corpus = curate(CorpusConfig(**names, **config), root=tmp_path / "runs", seed=seed)
+        dropped = [
+            json.loads(line) for line in (corpus.path / "dropped.jsonl").read_text().splitlines()
+        ]
+        return (
+            corpus.rows("records", Record),
+            corpus.rows("rankings", Ranking),
+            corpus.rows("benchmark", Record),
+            {(entry["from"], entry["id"]): entry["reason"] for entry in dropped},
+            corpus.summary,
+        )
+
+    return made
+
+
+ITEM = record("t1", "Which animal carries loads over the pass?", "The yak carries them.")
+
+
+def test_the_starter_corpus_passes_whole_and_leaks_nothing(tmp_path):
+    corpus = curate(CorpusConfig(), root=tmp_path)
+    summary = corpus.summary
+    assert summary["dropped"] == {}
+    assert summary["leakage"]["sharing_a_run"] == 0
+    assert summary["warnings"] == []
+    for kind in ("foundation", "profession", "metacognition", "connection"):
+        assert summary["records"]["kind"][kind] >= 40
+        assert summary["benchmark"]["kind"][kind] >= 30
+        questions = sum(summary["rankings"][split]["kind"][kind] for split in ("train", "held_out"))
+        assert questions >= 30
+    assert set(summary["records"]["language"]) == {"en", "zh", "bo"}
+
+
+def test_only_the_languages_asked_for_are_kept_and_the_others_counted(tmp_path):
+    corpus = curate(CorpusConfig(languages=("bo",)), root=tmp_path)
+    assert set(corpus.summary["records"]["language"]) == {"bo"}
+    assert corpus.summary["dropped"]["records: language"] >= 160
+    assert {r.language for r in corpus.rows("benchmark", Record)} == {"bo"}
+
+
+def test_rows_and_drops_add_up(make):
+    records = [*weather(), record("twin", *list(weather()[0].values())[2:4])]
+    kept, _, _, dropped, _ = make(records, benchmark=[ITEM])
+    assert len(kept) + len(dropped) == len(records)
+    assert dropped == {("records", "twin"): "duplicate"}
+
+
+def test_the_ranking_of_a_duplicate_moves_to_the_record_that_stays(make):
+    records = [*weather(), record("twin", *list(weather()[0].values())[2:4])]
+    _, rankings, _, dropped, _ = make(
+        records, [ranking("r", "twin", "a good one", "a bad one")], [ITEM]
+    )
+    assert rankings[0].record == "foundation-snow"
+    assert ("rankings", "r") not in dropped
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ("which animal carries LOADS over the pass", "A truck may do so as well these days."),
+        ("Who is strong?", "the yak carries them"),
+    ],
+)
+def test_what_nearly_stands_in_the_benchmark_is_not_trained_on(make, question, answer):
+    records = [*weather(), record("leak", question, answer)]
+    kept, rankings, benchmark, dropped, _ = make(
+        records, [ranking("r", "leak", "one", "two")], [ITEM]
+    )
+    assert "leak" not in {row.id for row in kept}
+    assert [item.id for item in benchmark] == ["t1"]
+    assert rankings == []
+    assert dropped == {("records", "leak"): "benchmark", ("rankings", "r"): "record"}
+
+
+def test_a_candidate_that_gives_a_benchmark_answer_away_is_taken_out_of_its_ranking(make):
+    answers = ["Snow slows the road.", "The yak carries them!", "Snow is warm."]
+    rankings = [
+        ranking("three", "foundation-snow", *answers),
+        ranking("two", "foundation-rain", *answers[1:]),
+    ]
+    _, kept, _, dropped, _ = make(weather(), rankings, [ITEM])
+    assert [[c.rank for c in row.candidates] for row in kept] == [[1, 3]]
+    assert dropped == {("rankings", "three/2"): "benchmark", ("rankings", "two"): "benchmark"}
+
+
+def test_a_run_of_eight_words_shared_with_the_benchmark_is_reported(make):
+    shared = "one two three four five six seven eight"
+    records = [*weather(), record("r", "Can you count?", f"{shared}, and so on up to a hundred.")]
+    item = record("t", "Which are the first numbers of the song that children sing?", f"{shared}.")
+    *_, summary = make(records, benchmark=[item])
+    assert summary["leakage"]["sharing_a_run"] == 1
+    assert summary["leakage"]["examples"] == [{"test": "t", "train": "r", "run": shared}]
+    assert "1 of 1 benchmark items share a run" in summary["warnings"][-1]
+
+
+def test_texts_are_cleaned_and_what_is_empty_after_it_is_dropped(make):
+    records = [*weather(), record("z", "\u200b \ufeff", "x"), record("y", "Why\u00a0 not?", "ཡིན་།")]
+    kept, _, _, dropped, summary = make(records, benchmark=[ITEM])
+    assert dropped == {("records", "z"): "empty"}
+    clean = next(row for row in kept if row.id == "y")
+    assert (clean.question, clean.answer) == ("Why not?", "ཡིན།")
+    assert summary["cleaned"] == 1
+
+
+def test_a_record_not_written_in_its_language_is_dropped(make):
+    records = [*weather(), record("b", "What is this?", "An English answer.", language="bo")]
+    _, _, _, dropped, _ = make(records, benchmark=[ITEM])
+    assert dropped == {("records", "b"): "script"}
+
+
+def test_without_a_benchmark_file_whole_sources_are_set_apart_by_kind(make):
+    records = [row for kind in ("foundation", "connection") for row in weather(10, kind)]
+    rankings = [ranking(row["id"], row["id"], "good", "bad") for row in records]
+    kept, left, benchmark, dropped, summary = make(records, rankings, test=0.3)
+    assert {r.source for r in kept}.isdisjoint({t.source for t in benchmark})
+    assert summary["benchmark"]["kind"] == {"connection": 3, "foundation": 3}
+    assert {row.split for row in benchmark} == {"test"}
+    assert len(kept) + len(benchmark) == 20
+    assert {row.record for row in left} == {row.id for row in kept}
+    assert set(dropped.values()) == {"test"}
+
+
+def test_one_single_source_cannot_be_split_and_says_so(make):
+    records = [row | {"source": "one"} for row in weather()]
+    with pytest.raises(DataError, match=r"hang together in 1 group.*name more sources"):
+        make(records, test=0.2)
+
+
+def test_held_out_questions_are_a_share_of_each_kind_and_hang_on_the_seed(make):
+    records = [row for kind in ("foundation", "connection") for row in weather(8, kind)]
+    rankings = [ranking(row["id"], row["id"], "good", "bad") for row in records]
+    rankings += [ranking(f"{row['id']}-again", row["id"], "so so", "bad") for row in records]
+    seen = []
+    for seed in (1, 1, 2):
+        _, kept, _, _, _ = make(records, rankings, [ITEM], held_out=0.25, seed=seed)
+        held_out = {row.record for row in kept if row.split == "held_out"}
+        assert held_out.isdisjoint({row.record for row in kept if row.split == "train"})
+        assert (
+            sorted(name.split("-")[0] for name in held_out)
+            == ["connection"] * 2 + ["foundation"] * 2
+        )
+        seen.append(held_out)
+    assert seen[0] == seen[1] != seen[2]
+
+
+def test_all_faults_of_all_files_are_told_at_once(make, tmp_path):
+    with pytest.raises(DataError) as caught:
+        make(
+            [*weather(), record("t1", "Twice?", "Yes."), record("x", "No kind?", "No.", kind="x")],
+            [ranking("r", "nobody", "good", "bad")],
+            [ITEM],
+        )
+    faults = caught.value.faults
+    assert len(faults) == 3
+    assert any("'x' is not one of foundation" in fault for fault in faults)
+    assert any("'t1' stands already at" in fault for fault in faults)
+    assert any("no record has the id 'nobody'" in fault for fault in faults)
+
+
+def test_nothing_left_is_an_error_that_says_why(make):
+    with pytest.raises(DataError, match=r"corpus.records: none is left \(8 for language\)"):
+        make(weather(), benchmark=[ITEM | {"language": "zh"}], languages=("zh",))
+
+
+def test_the_order_of_rows_in_the_files_changes_nothing(make):
+    records = weather()
+    rankings = [ranking(row["id"], row["id"], "good", "bad") for row in records]
+    first = make(records, rankings, [ITEM])
+    second = make(records[::-1], rankings[::-1], [ITEM])
+    assert first == second
+
+
+def test_a_second_run_is_skipped_and_another_seed_is_not(tmp_path):
+    first = curate(CorpusConfig(), root=tmp_path, seed=1)
+    assert curate(CorpusConfig(), root=tmp_path, seed=1).created == first.created
+    assert curate(CorpusConfig(), root=tmp_path, seed=2).path != first.path
+
+
+def test_kinds_that_are_missing_are_warned_of(make):
+    *_, summary = make(weather(), [ranking("r", "foundation-snow", "good", "bad")], [ITEM])
+    assert "no record of kind connection" in summary["warnings"]
+    assert any("no ranked question is held out" in warning for warning in summary["warnings"])
