@@ -93,19 +93,21 @@ def bar_chart(title: str, bars: Sequence[Bar], *, top: float, width: int = 440) 
     return _svg(width, height, f"{title}. {described}", parts)
 
 
-def line_chart(title: str, lines: Sequence[Line], *, width: int = 228, height: int = 150) -> Markup:
+def line_chart(title: str, lines: Sequence[Line], *, from_zero: bool = False) -> Markup:
     """Draw one measure over training steps; many points are averaged into at most 120.
 
     raises: ValueError when no line has a point.
     """
-    lines = [_thinned(line) for line in lines if line.points]
+    lines = [line for line in lines if line.points]
     if not lines:
         raise ValueError(f"the chart '{title}' has no points; leave it out")
-    left, right, head, foot = 40, 8, 26, 22
+    width, height = 300, 150
+    left, right, head, foot = 40, 4, 26, 22
     xs = [x for line in lines for x, _ in line.points]
-    ys = [y for line in lines for _, y in line.points]
-    low, high = _padded(min(ys), max(ys))
     first, last = min(xs), max(max(xs), min(xs) + 1)
+    lines = [_thinned(line) for line in lines]
+    ys = [y for line in lines for _, y in line.points]
+    low, high = _padded(min([0.0, *ys] if from_zero else ys), max(ys))
 
     def place(x: float, y: float) -> str:
         across = left + (width - left - right) * (x - first) / (last - first)
@@ -136,6 +138,15 @@ def line_chart(title: str, lines: Sequence[Line], *, width: int = 228, height: i
     )
     spoken = f"{title} over steps {_number(first)} to {_number(last)}. {described}"
     return _svg(width, height, spoken, parts)
+
+
+def line_sample(colour: str, dash: str) -> Markup:
+    """Draw a short line, for a legend."""
+    pattern = f' stroke-dasharray="{dash}"' if dash else ""
+    return Markup(  # noqa: S704 - numbers and colours of ours
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 30 8" aria-hidden="true">'
+        f'<path d="M0 4H30" stroke="{colour}" stroke-width="2"{pattern}/></svg>'
+    )
 
 
 def strategy_colours(count: int) -> list[str]:

@@ -22,13 +22,16 @@ MEASURES: Mapping[str, tuple[str, re.Pattern[str]]] = {
     "reward": ("Reward", re.compile(r"(mean_)?reward(_mean)?")),
     "kl": ("KL to the reference", re.compile(r"kl(_mean)?")),
     "length": ("Answer length, tokens", re.compile(r"(mean_)?(completion_)?length(_mean)?")),
-    "zero_spread": ("Groups without spread", re.compile(r"zero_spread(_share)?")),
+    "zero_spread": ("Share of groups without spread", re.compile(r"zero_spread(_share)?")),
     "entropy": ("Entropy", re.compile(r"entropy(_mean)?")),
     "loss": ("Loss", re.compile(r"(\w+_)?loss(_\w+)?")),
     "accuracy": ("Pair accuracy", re.compile(r"(pair_)?accuracy")),
 }
 """Measure → its title and which logged names belong to it, beside `NAME/KIND` for one kind's
 share."""
+
+FROM_ZERO = frozenset({"kl", "length", "zero_spread", "entropy", "accuracy"})
+"""Measures whose axis begins at 0, so that a small change does not look like a large one."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Curve:
     measure: str
     title: str
     lines: tuple[Line, ...]
+    from_zero: bool
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ def read_training(name: str, artefact: Artefact) -> Training:
             if found and isinstance(value, int | float) and math.isfinite(value):
                 points.setdefault(found, []).append((float(line["step"]), float(value)))
     curves = [
-        Curve(measure, title, _lines_of(measure, points))
+        Curve(measure, title, _lines_of(measure, points), measure in FROM_ZERO)
         for measure, (title, _) in MEASURES.items()
         if any(key[0] == measure for key in points)
     ]

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 
-from drenpa.report.table import COLUMNS, ROW_KINDS, Cell, Comparison, ResultTable
+from drenpa.report.table import COLUMNS, ROW_KINDS, Cell, ResultTable
 
 ABSENT = "–"
 
@@ -79,11 +79,14 @@ def counts(values: Sequence[int]) -> str:
     return str(values[0]) if len(set(values)) == 1 else "/".join(map(str, values))
 
 
-def outcome(comparison: Comparison) -> str:
-    """Say in words what a comparison shows."""
-    if not comparison.told_apart:
-        return "not told apart"
-    return "better" if comparison.beats else "worse"
+def span(values: Sequence[int]) -> str:
+    """Write the range of counts, or the one count where all agree.
+
+    >>> span([40, 38, 40]), span([40, 40])
+    ('38–40', '40')
+    """
+    low, high = min(values), max(values)
+    return str(low) if low == high else f"{low}–{high}"
 
 
 def to_csv(table: ResultTable) -> str:
