@@ -1,0 +1,123 @@
+"""Cleaning settles, the order of rows does not matter, and nothing crosses the split."""
+
+import random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from drenpa.core.records import Record
+from drenpa.corpus.clean import clean_text, decode, drop_debris, html_to_text
+from drenpa.corpus.deduplicate import best_matches, similar_groups, similarity
+from drenpa.corpus.split import chosen_groups, components, shared_runs
+from drenpa.corpus.tibetan import normalise_tibetan, sentences
+
+tibetan = st.text(
+    st.sampled_from(
+        [chr(code) for code in range(0x0F00, 0x0FDB)] + list(" \t\n་་།།ང\u200d\u00a0ab")
+    ),
+    max_size=25,
+)
+anything = st.text(max_size=40) | tibetan
+short_words = st.sampled_from(["snow", "rain", "wind", "hail", "mist", "frost", "cloud", "storm"])
+texts = st.lists(st.lists(short_words, min_size=1, max_size=14).map(" ".join), max_size=9)
+
+
+@settings(max_examples=400, deadline=None)
+@given(anything)
+def test_cleaning_a_clean_text_changes_nothing(text):
+    clean = clean_text(text)
+    assert clean_text(clean) == clean
+
+
+@settings(max_examples=400, deadline=None)
+@given(tibetan)
+def test_normalising_tibetan_twice_is_normalising_it_once(text):
+    once = normalise_tibetan(text)
+    assert normalise_tibetan(once) == once
+
+
+@given(st.text(st.characters(max_codepoint=0x7E, min_codepoint=0x20)))
+def test_cleaning_changes_nothing_but_spaces_in_plain_english(text):
+    assert clean_text(text).split() == text.split()
+
+
+@given(anything)
+def test_dropping_debris_twice_drops_nothing_more(text):
+    left, _ = drop_debris(clean_text(text), "bo")
+    again, dropped = drop_debris(left, "bo")
+    assert (again, dropped) == (left, ())
+
+
+@given(anything)
+def test_sentences_lose_no_letter(text):
+    assert "".join("".join(sentences(text)).split()) == "".join(text.split())
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_can_be_decoded(data):
+    text, encoding = decode(data)
+    assert isinstance(text, str)
+    assert encoding
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.text(st.sampled_from("<>/ap!-b=\"' \n&;div"), max_size=60) | st.text(max_size=60))
+def test_any_html_can_be_read(html):
+    assert "\x00" not in html_to_text(html).text
+
+
+@settings(deadline=None)
+@given(texts, st.randoms(use_true_random=False))
+def test_duplicates_do_not_depend_on_the_order(texts, draw):
+    shuffled = list(range(len(texts)))
+    draw.shuffle(shuffled)
+    groups = similar_groups(texts, threshold=0.6)
+    others = similar_groups([texts[place] for place in shuffled], threshold=0.6)
+    assert sorted(groups) == sorted(tuple(sorted(shuffled[p] for p in group)) for group in others)
+
+
+@settings(deadline=None)
+@given(texts, texts)
+def test_the_best_match_is_as_similar_as_it_says_and_none_is_better(ours, theirs):
+    for text, match in zip(ours, best_matches(ours, theirs, threshold=0.6), strict=True):
+        best = max((similarity(text, other) for other in theirs), default=0.0)
+        if match is None:
+            assert best < 0.6
+        else:
+            assert match.similarity == similarity(text, theirs[match.index]) == best
+
+
+records = st.lists(
+    st.builds(
+        dict,
+        question=st.lists(short_words, min_size=3, max_size=12).map(" ".join),
+        answer=st.lists(short_words, min_size=3, max_size=12).map(" ".join),
+        kind=st.sampled_from(["foundation", "connection"]),
+        source=st.sampled_from(["", "a", "b", "c"]),
+    ),
+    max_size=12,
+).map(lambda rows: [Record(id=f"r{number:02}", **row) for number, row in enumerate(rows)])
+
+
+@settings(deadline=None)
+@given(records, st.floats(0, 1), st.integers(0, 99), st.randoms(use_true_random=False))
+def test_no_component_crosses_the_split_whatever_the_order(records, share, seed, draw):
+    def test_ids(rows):
+        groups = components(rows)
+        assert sorted(place for group in groups for place in group) == list(range(len(rows)))
+        names = [row.id for row in rows]
+        chosen = chosen_groups(groups, [row.kind for row in rows], names, share=share, seed=seed)
+        assert all(chosen >= set(group) or chosen.isdisjoint(group) for group in groups)
+        return {names[place] for place in chosen}
+
+    test = test_ids(records)
+    train = {row.id: row for row in records if row.id not in test}
+    assert not {row.source for row in train.values() if row.source} & {
+        row.source for row in records if row.id in test
+    }
+    assert not shared_runs(
+        {row.id: [row.question, row.answer] for row in records if row.id in test},
+        {row.id: [row.question, row.answer] for row in train.values()},
+    )
+    shuffled = random.Random(draw.random()).sample(records, len(records))
+    assert test_ids(shuffled) == test
