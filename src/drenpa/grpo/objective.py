@@ -119,11 +119,7 @@ def weight_by_kind(advantages_PG: Tensor, weights_P: Tensor) -> Tensor:
 
     raises: ShapeError unless there is one weight for each prompt.
     """
-    if weights_P.shape != advantages_PG.shape[:1]:
-        raise ShapeError(
-            f"weights_P must be [{advantages_PG.shape[0]}], one a prompt, got "
-            f"{tuple(weights_P.shape)}"
-        )
+    _check_weights(weights_P, advantages_PG)
     return weights_P.unsqueeze(1) * advantages_PG
 
 
@@ -226,6 +222,7 @@ def pair_loss(
     """
     _check_rows(logprobs_NT, reference_logprobs_NT, mask_NT, rows=rewards_PG.flatten())
     _check_groups(rewards_PG)
+    _check_weights(weights_P, rewards_PG)
     gained_NT = (logprobs_NT - reference_logprobs_NT).masked_fill(~mask_NT, 0.0)
     gained_PG = gained_NT.sum(dim=1).view_as(rewards_PG)
     reward_gap_PGG = rewards_PG.unsqueeze(2) - rewards_PG.unsqueeze(1)
@@ -266,6 +263,13 @@ def _check_groups(rewards_PG: Tensor) -> None:
     if rewards_PG.ndim != 2 or rewards_PG.shape[1] < 2:
         raise ShapeError(
             f"rewards_PG must be [prompts, answers >= 2], got {tuple(rewards_PG.shape)}"
+        )
+
+
+def _check_weights(weights_P: Tensor, rows_PG: Tensor) -> None:
+    if weights_P.shape != rows_PG.shape[:1]:
+        raise ShapeError(
+            f"weights_P must be [{rows_PG.shape[0]}], one a prompt, got {tuple(weights_P.shape)}"
         )
 
 
