@@ -33,6 +33,7 @@ def udhr():
         ("ཡིན་།", "ཡིན།"),  # no tsheg before shad …
         ("དང་།", "དང་།"),  # … except after nga,
         ("དང་ །", "དང་།"),  # where no space belongs between them
+        ("དང །", "དང་།"),
         ("བྲིས །", "བྲིས།"),  # word-segmented text stands a space before the shad
         ("ཤོག །", "ཤོག །"),  # after ka, ga, sha the space stands for the first shad
         ("གྲྭ །", "གྲྭ།"),  # not when the letter carries others below it

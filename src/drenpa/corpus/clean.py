@@ -17,7 +17,7 @@ from typing import Any
 from drenpa.core.errors import DataError
 from drenpa.core.records import Page
 from drenpa.core.text import script_ratio, script_ratios
-from drenpa.corpus.tibetan import normalise_tibetan
+from drenpa.corpus.tibetan import join_segmented, normalise_tibetan
 
 _SCRIPT_LANGUAGE = {"TIBETAN": "bo", "CJK": "zh", "LATIN": "en"}
 _LINE_ENDS = re.compile("\r\n?|[\v\f\x85\u2028\u2029]")
@@ -69,22 +69,32 @@ def clean_text(text: str) -> str:
     'a b\\n\\nc'
     """
     text = _LINE_ENDS.sub("\n", text)
-    text = "".join(_mended(sign) for sign in text)
+    text = text.translate(_MENDING)
     text = _JOINERS_BY_TIBETAN.sub("", text)
     text = normalise_tibetan(text)
     text = "\n".join(re.sub(" {2,}", " ", line).strip(" ") for line in text.split("\n"))
     return re.sub("\n{3,}", "\n\n", text).strip("\n ")
 
 
-def _mended(sign: str) -> str:
-    if " " < sign < "\x7f" or sign == "\n":
-        return sign
-    category = unicodedata.category(sign)
-    if category == "Zs" or sign == "\t":
-        return " "
-    if category in ("Cc", "Cs", "Co") or (category == "Cf" and sign not in _KEPT_FORMATS):
-        return ""
-    return sign
+class _Mending(dict[int, str]):
+    """A translation table that learns each character's replacement when it first meets it."""
+
+    def __missing__(self, code: int) -> str:
+        sign = chr(code)
+        category = unicodedata.category(sign)
+        if sign == "\n":
+            mended = sign
+        elif category == "Zs" or sign == "\t":
+            mended = " "
+        elif category in ("Cc", "Cs", "Co") or (category == "Cf" and sign not in _KEPT_FORMATS):
+            mended = ""
+        else:
+            mended = sign
+        self[code] = mended
+        return mended
+
+
+_MENDING = _Mending()
 
 
 def decode(data: bytes, declared: str = "") -> tuple[str, str]:
@@ -214,6 +224,6 @@ def clean_page(page: Page) -> CleanPage:
         html = html_to_text(text)
         text = html.text
         tags = tuple(dict.fromkeys((*tags, *filter(None, (html.title, *html.headings)))))
-    text = clean_text(text)
+    text = join_segmented(clean_text(text))
     text, dropped = drop_debris(text, language_by_script(text))
     return CleanPage(page.model_copy(update={"text": text, "tags": tags}), dropped)

@@ -142,13 +142,14 @@ def _similar_pairs(keys: Sequence[str], threshold: float) -> Iterable[tuple[int,
 
 def _proposed(pieces: Sequence[Words]) -> set[tuple[int, int]]:
     """Return the pairs whose sketches agree in all rows of some band."""
-    factors_K = _mixed(np.arange(1, _BANDS * _ROWS + 1, dtype=np.uint64)) | np.uint64(1)
+    numbers_K = np.arange(1, _BANDS * _ROWS + 1, dtype=np.uint64)
+    factors_K, offsets_K = _mixed(numbers_K) | np.uint64(1), _mixed(_mixed(numbers_K))
     proposed: set[tuple[int, int]] = set()
     buckets: dict[bytes, list[int]] = defaultdict(list)
     for index, words_W in enumerate(pieces):
         if not len(words_W):
             continue
-        sketch_K = _mixed(words_W[:, None] * factors_K[None, :]).min(axis=0)
+        sketch_K = (words_W[:, None] * factors_K[None, :] + offsets_K[None, :]).min(axis=0)
         for band, rows in enumerate(sketch_K.reshape(_BANDS, _ROWS)):
             buckets[bytes([band]) + rows.tobytes()].append(index)
     for bucket in buckets.values():

@@ -24,13 +24,15 @@ _TSHEG_RUN = re.compile("[ \t]*་(?:[ \t]*་)*")
 _TSHEG_BEFORE_SHAD = re.compile("(.)་[ \t]*(?=[།-༔])")
 _SPACE_BEFORE_SHAD = re.compile("([\u0f40-\u0f6c])([\u0f71-\u0f84\u0f8d-\u0fbc]*)[ \t]+(?=[།༎])")
 _BARE_ENDS = "ཀགཤ"  # after these a single shad is not written, so the space stands for it
+_BARE_SPACE = re.compile("(?<=[\u0f40-\u0fbc]) +(?=[\u0f40-\u0f6c])")
+_AFFIX_HYPHEN = re.compile("(?<=[\u0f40-\u0fbc])-(?=[\u0f60\u0f62\u0f66])")
 _SENTENCE = re.compile(r"[^།༎༏༐༑༔.!?。！？…\n]*(?:[།༎༏༐༑༔.!?。！？…]+[\"'”’»）)]*|\n|$)")
 
 
 def normalise_tibetan(text: str) -> str:
     """Return the text with Tibetan stacks, tsheg and shad in their one right spelling.
 
-    The tsheg is added nowhere: `དང།` stays, `ཡིན་།` becomes `ཡིན།`, `དང་ །` becomes `དང་།`.
+    `ཡིན་།` becomes `ཡིན།`, `ཡིན །` likewise, `དང །` becomes `དང་།`; `དང།` is left as it is.
 
     >>> normalise_tibetan("ཡིན་། དང་། ཤོག །")
     'ཡིན། དང་། ཤོག །'
@@ -44,6 +46,24 @@ def normalise_tibetan(text: str) -> str:
     text = _TSHEG_BEFORE_SHAD.sub(lambda match: match[1] + "་" * (match[1] == "ང"), text)
     text = _SPACE_BEFORE_SHAD.sub(_closed_up, text)
     return unicodedata.normalize("NFC", text)
+
+
+def join_segmented(text: str) -> str:
+    """Return word-segmented Tibetan as it is written, with a tsheg where words stand apart.
+
+    A corpus that stands spaces between words drops the tsheg there and marks affixes with a hyphen.
+    Ordinary text has spaces between bare syllables only where a shad is left out, so a text is
+    taken for segmented when more than a tenth of its syllables are followed by such a space.
+
+    >>> join_segmented("བོད ཀྱི མིང་བརྡ རིག་པ-འི སྐོར།")
+    'བོད་ཀྱི་མིང་བརྡ་རིག་པའི་སྐོར།'
+    >>> join_segmented("ང་ལ་དེབ་གཅིག ཁྱེད་ལ་དེབ་གཉིས་ཡོད་པ་རེད།")
+    'ང་ལ་དེབ་གཅིག ཁྱེད་ལ་དེབ་གཉིས་ཡོད་པ་རེད།'
+    """
+    bare = len(_BARE_SPACE.findall(text))
+    if bare <= 0.1 * (bare + text.count("་") + text.count("།")):
+        return text
+    return _BARE_SPACE.sub("་", _AFFIX_HYPHEN.sub("", text))
 
 
 def sentences(text: str) -> list[str]:
@@ -81,4 +101,6 @@ def _place_in_stack(mark: str) -> tuple[int, int]:
 def _closed_up(match: re.Match[str]) -> str:
     letter, marks = match.groups()
     stacked = any("\u0f8d" <= mark <= "\u0fbc" for mark in marks)
-    return match.group() if letter in _BARE_ENDS and not stacked else letter + marks
+    if letter in _BARE_ENDS and not stacked:
+        return match.group()
+    return letter + marks + "་" * (match[0].startswith("ང") and not marks)
