@@ -18,8 +18,11 @@ from drenpa.report.formats import to_csv, to_latex, to_markdown
 from drenpa.report.notes import RunFacts, caution_notes, headline, run_facts
 from drenpa.report.page import PageContent, figures, page_html
 from drenpa.report.table import make_table, table_files
+from drenpa.report.terminal import print_summary
 
 INDEX = "index.html"
+
+__all__ = ["plan_report", "print_summary", "write_report"]
 
 
 def plan_report(
@@ -90,7 +93,7 @@ def _write(
     critics = {heading: read_accuracy(item) for heading, item in training.items()}
     examples = choose_examples(rows, config.examples)
     cautions = [
-        *caution_notes(table, facts, rows),
+        *caution_notes(table, facts, rows, _cards(verdicts)),
         *_warnings([*verdicts, *training.values()]),
     ]
     content = PageContent(
@@ -125,6 +128,15 @@ def _write(
         "questions": dict(facts.questions),
         "answers": facts.answers,
         "cautions": cautions,
+    }
+
+
+def _cards(verdicts: Sequence[Artefact]) -> dict[str, str]:
+    """What each judge says of itself."""
+    return {
+        str(artefact.summary["judge"]): str(artefact.summary["judge_card"])
+        for artefact in verdicts
+        if "judge" in artefact.summary and "judge_card" in artefact.summary
     }
 
 

@@ -22,6 +22,7 @@ FONTS = (
 )
 INK, QUIET, RULE = "#2b2723", "#7d756b", "#ddd6ca"
 ACCENT = "#8c2f27"
+MOST_POINTS = 50
 KIND_COLOURS: dict[Kind, str] = {
     "foundation": "#8c2f27",
     "profession": "#c0892b",
@@ -94,7 +95,8 @@ def bar_chart(title: str, bars: Sequence[Bar], *, top: float, width: int = 440) 
 
 
 def line_chart(title: str, lines: Sequence[Line], *, from_zero: bool = False) -> Markup:
-    """Draw one measure over training steps; many points are averaged into at most 120.
+    """Draw one measure over training steps; many points are averaged into at most
+    `MOST_POINTS`, so that the course shows through the noise of single steps.
 
     raises: ValueError when no line has a point.
     """
@@ -181,7 +183,7 @@ def _whisker(low: float, high: float, middle: float) -> list[str]:
     ]
 
 
-def _thinned(line: Line, limit: int = 120) -> Line:
+def _thinned(line: Line, limit: int = MOST_POINTS) -> Line:
     if len(line.points) <= limit:
         return line
     size = math.ceil(len(line.points) / limit)

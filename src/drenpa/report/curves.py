@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from drenpa.core.artefacts import Artefact
 from drenpa.core.errors import ArtefactError
@@ -16,21 +16,23 @@ from drenpa.core.knowledge import KINDS, Kind
 from drenpa.report.charts import ACCENT, INK, KIND_COLOURS, KIND_DASHES, Line
 
 METRICS = "metrics.jsonl"
+WHOLE = "all kinds"
 ACCURACY = "accuracy.json"
 
 MEASURES: Mapping[str, tuple[str, re.Pattern[str]]] = {
-    "reward": ("Reward", re.compile(r"(mean_)?reward(_mean)?")),
-    "kl": ("KL to the reference", re.compile(r"kl(_mean)?")),
-    "length": ("Answer length, tokens", re.compile(r"(mean_)?(completion_)?length(_mean)?")),
-    "zero_spread": ("Share of groups without spread", re.compile(r"zero_spread(_share)?")),
-    "entropy": ("Entropy", re.compile(r"entropy(_mean)?")),
-    "loss": ("Loss", re.compile(r"(\w+_)?loss(_\w+)?")),
+    "reward": ("Reward", re.compile("reward")),
+    "kl": ("KL to the reference", re.compile("kl")),
+    "length": ("Answer length, tokens", re.compile("length")),
+    "zero_spread": ("Share of groups without spread", re.compile("zero_spread")),
+    "entropy": ("Entropy", re.compile("entropy")),
+    "truncated": ("Share of answers cut off", re.compile("truncated")),
+    "mass": ("Share of the gradient", re.compile("mass")),
+    "loss": ("Loss", re.compile(r"([a-z]+_)?loss")),
     "accuracy": ("Pair accuracy", re.compile(r"(pair_)?accuracy")),
 }
-"""Measure → its title and which logged names belong to it, beside `NAME/KIND` for one kind's
-share."""
+"""Measure → its title and which logged names belong to it; `NAME_KIND` is one kind's part."""
 
-FROM_ZERO = frozenset({"kl", "length", "zero_spread", "entropy", "accuracy"})
+FROM_ZERO = frozenset({"kl", "length", "zero_spread", "entropy", "accuracy", "truncated", "mass"})
 """Measures whose axis begins at 0, so that a small change does not look like a large one."""
 
 
@@ -60,8 +62,8 @@ class Accuracy:
 
     critiques: str
     accuracy: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     pairs: int
 
 
@@ -100,12 +102,12 @@ def read_accuracy(artefact: Artefact) -> tuple[Accuracy, ...]:
             Accuracy(
                 str(name),
                 float(entry["accuracy"]),
-                float(entry["low"]),
-                float(entry["high"]),
+                _maybe(entry["low"]),
+                _maybe(entry["high"]),
                 int(entry["pairs"]),
             )
             for name, entry in stored.items()
-            if isinstance(entry, dict) and "accuracy" in entry
+            if isinstance(entry, dict) and entry.get("accuracy") is not None
         ]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtefactError(
@@ -115,6 +117,10 @@ def read_accuracy(artefact: Artefact) -> tuple[Accuracy, ...]:
     return tuple(
         sorted(found, key=lambda row: order.index(row.critiques) if row.critiques in order else 9)
     )
+
+
+def _maybe(value: float | None) -> float | None:
+    return None if value is None else float(value)
 
 
 def _read_lines(file: Path) -> list[dict[str, Any]]:
@@ -134,27 +140,31 @@ def _read_lines(file: Path) -> list[dict[str, Any]]:
 
 def _measure_of(key: str) -> tuple[str, Kind | str] | None:
     """The measure that a logged name belongs to, and the kind or the name its line carries."""
-    name, _, part = key.partition("/")
     for measure, (_, pattern) in MEASURES.items():
-        if pattern.fullmatch(name):
-            if not part or part in ("mean", "share"):
-                return measure, name
-            return (measure, part) if part in get_args(Kind) else None
+        if pattern.fullmatch(key):
+            return measure, key
+        for kind in KINDS:
+            if key.endswith(f"_{kind}") and pattern.fullmatch(key.removesuffix(f"_{kind}")):
+                return measure, kind
     return None
 
 
 def _lines_of(
     measure: str, points: Mapping[tuple[str, Kind | str], list[tuple[float, float]]]
 ) -> tuple[Line, ...]:
-    """The kinds' lines where there are any, otherwise each logged name's."""
+    """The whole's line first and the kinds' after it, or each logged name's."""
     by_kind = [
         Line(kind, tuple(points[measure, kind]), KIND_COLOURS[kind], KIND_DASHES[kind])
         for kind in KINDS
         if (measure, kind) in points
     ]
+    named = [
+        (name, values)
+        for (owner, name), values in points.items()
+        if owner == measure and name not in KINDS
+    ]
     if by_kind:
-        return tuple(by_kind)
-    named = [(name, values) for (owner, name), values in points.items() if owner == measure]
+        return (*(Line(WHOLE, tuple(values)) for _, values in named[:1]), *by_kind)
     styles = [(INK, ""), (ACCENT, "5 2"), (KIND_COLOURS["metacognition"], "2 2")]
     return tuple(
         Line(name, tuple(values), *styles[index % len(styles)])

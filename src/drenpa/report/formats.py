@@ -89,6 +89,17 @@ def span(values: Sequence[int]) -> str:
     return str(low) if low == high else f"{low}–{high}"
 
 
+def heading(table: ResultTable, strategy: str) -> str:
+    """Write a strategy's name, flagged where its own critic judged it."""
+    return f"{strategy} ‡" if table.circular else strategy
+
+
+def judged(table: ResultTable) -> str:
+    """Say who judged, and that it was circular where it was."""
+    flag = " ‡ The critic that gave the reward in training also judged." if table.circular else ""
+    return f"Judged by: {'; '.join(table.judges)}.{flag}"
+
+
 def to_csv(table: ResultTable) -> str:
     """Return every cell, the overall ones last, a line each; an absent figure is an empty field."""
     text = io.StringIO()
@@ -104,7 +115,13 @@ def to_markdown(table: ResultTable, title: str) -> str:
     for model in table.models:
         strategies = table.strategies_of(model)
         parts.append(f"## {_plain_markdown(model)}")
-        head = ["kind", "dimension", *map(_plain_markdown, strategies), "n", "unscored"]
+        head = [
+            "kind",
+            "dimension",
+            *(_plain_markdown(heading(table, name)) for name in strategies),
+            "n",
+            "unscored",
+        ]
         lines = [_pipes(head), _pipes(["---", "---", *["---:"] * (len(head) - 2)])]
         for kind in ROW_KINDS:
             for dimension in COLUMNS:
@@ -115,7 +132,7 @@ def to_markdown(table: ResultTable, title: str) -> str:
                 ]
                 lines.append(_pipes([kind, dimension, *written, *_row_counts(row)]))
         parts.append("\n".join(lines))
-        parts.append(LEGEND)
+        parts.append(f"{LEGEND} {_plain_markdown(judged(table))}")
         if table.pairs(model):
             parts.append(_markdown_differences(table, model))
     return "\n\n".join(parts) + "\n"
@@ -131,10 +148,20 @@ def to_latex(table: ResultTable, title: str) -> str:
         lines = [
             r"\begin{table}",
             r"\centering\small",
-            rf"\caption{{{_latex(title)}: {_latex(model)}. {_latex(LEGEND)}}}",
+            rf"\caption{{{_latex(title)}: {_latex(model)}. {_latex(LEGEND)} "
+            rf"{_latex(judged(table))}}}",
             rf"\begin{{tabular}}{{ll{'r' * (columns - 2)}}}",
             r"\toprule",
-            " & ".join(["kind", "dimension", *map(_latex, strategies), "$n$", "unscored"]) + r" \\",
+            " & ".join(
+                [
+                    "kind",
+                    "dimension",
+                    *(_latex(heading(table, name)) for name in strategies),
+                    "$n$",
+                    "unscored",
+                ]
+            )
+            + r" \\",
         ]
         for kind in ROW_KINDS:
             lines.append(r"\midrule")
@@ -213,4 +240,4 @@ def _latex(text: str) -> str:
     '50 \\% of a\\_b \\textbackslash{}input\\{x\\}'
     """
     escaped = "".join(_LATEX.get(character, character) for character in " ".join(text.split()))
-    return escaped.replace("≈", r"$\approx$").replace("–", "--")
+    return escaped.replace("≈", r"$\approx$").replace("–", "--").replace("‡", r"\ddag{}")

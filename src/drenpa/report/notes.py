@@ -15,19 +15,6 @@ from drenpa.report.curves import Accuracy
 from drenpa.report.formats import limits, percent, points
 from drenpa.report.table import Comparison, ResultTable
 
-JUDGE_WARNINGS: Mapping[str, str] = {
-    "offline": (
-        "an offline judge of rules, likeness to a reference answer and a small model's "
-        "probabilities. It sees form better than truth: use it to compare strategies with each "
-        "other, not as a measure of how good the answers are."
-    ),
-    "critic": (
-        "the critic, which also gave the reward in training. A policy is here marked by its own "
-        "teacher, so a gain may be flattery; judge again with another judge before believing it."
-    ),
-}
-"""How the name of a judge that needs a warning begins → the warning."""
-
 
 @dataclass(frozen=True)
 class RunFacts:
@@ -110,10 +97,15 @@ def comparison_notes(table: ResultTable, model: str) -> list[str]:
     return notes
 
 
-def caution_notes(table: ResultTable, facts: RunFacts, verdicts: Sequence[Verdict]) -> list[str]:
-    """Say what is missing, cut off, too few or too close."""
+def caution_notes(
+    table: ResultTable, facts: RunFacts, verdicts: Sequence[Verdict], cards: Mapping[str, str]
+) -> list[str]:
+    """Say what is missing, cut off, too few or too close.
+
+    cards: what each judge says of itself, by its name.
+    """
     return [
-        *_judge_notes(facts),
+        *(_judge_note(judge, cards.get(judge, "")) for judge in facts.judges),
         _unscored_note(verdicts),
         *_cut_notes(verdicts),
         *_smallest_notes(table),
@@ -135,7 +127,7 @@ def critic_notes(accuracies: Sequence[Accuracy]) -> list[str]:
         notes.append(
             f"Use (own − shuffled): {points(use)} points; near 0 the score ignores the critique."
         )
-    if "own" in found and found["own"].low <= 0.5:
+    if "own" in found and (found["own"].low or 0.0) <= 0.5:
         notes.append("With its own critiques it is not told apart from tossing a coin.")
     return notes
 
@@ -177,13 +169,11 @@ def _listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def _judge_notes(facts: RunFacts) -> list[str]:
-    return [
-        f"Judged by {judge}: {warning}"
-        for judge in facts.judges
-        for start, warning in JUDGE_WARNINGS.items()
-        if judge.startswith(start)
-    ]
+def _judge_note(judge: str, card: str) -> str:
+    """The judge's own card, with its name where the card does not begin with it."""
+    if not card:
+        return f"The judge, {judge}, says nothing of itself."
+    return f"The judge: {card}" if card.startswith(judge) else f"The judge, {judge}: {card}"
 
 
 def _unscored_note(verdicts: Sequence[Verdict]) -> str:

@@ -22,8 +22,10 @@ import drenpa
 from drenpa.core.artefacts import Artefact
 from drenpa.core.knowledge import KIND_FACTS, KINDS, Kind
 from drenpa.report.charts import (
+    INK,
     KIND_COLOURS,
     KIND_DASHES,
+    MOST_POINTS,
     Bar,
     axis_top,
     bar_chart,
@@ -31,9 +33,9 @@ from drenpa.report.charts import (
     line_sample,
     strategy_colours,
 )
-from drenpa.report.curves import Accuracy, Curve, Training
+from drenpa.report.curves import WHOLE, Accuracy, Curve, Training
 from drenpa.report.examples import Example, shown
-from drenpa.report.formats import limits, percent, points, span
+from drenpa.report.formats import heading, judged, limits, percent, points, span
 from drenpa.report.notes import RunFacts, comparison_notes, critic_notes, headline
 from drenpa.report.paper import PaperRow, disagreements, paper_rows, paper_source
 from drenpa.report.table import COLUMNS, ROW_KINDS, SIGNIFICANT, Cell, ResultTable
@@ -117,7 +119,10 @@ def page_html(content: PageContent) -> str:
             paper=_paper_section(table) if content.with_paper else None,
             trainings=[_drawn(training) for training in content.trainings],
             kind_lines=_has_kind_lines(content.trainings),
-            legend=[(kind, line_sample(KIND_COLOURS[kind], KIND_DASHES[kind])) for kind in KINDS],
+            legend=[
+                (WHOLE, line_sample(INK, "")),
+                *((kind, line_sample(KIND_COLOURS[kind], KIND_DASHES[kind])) for kind in KINDS),
+            ],
             critics=[
                 _CriticSection(name, rows, critic_notes(rows))
                 for name, rows in content.critics.items()
@@ -135,6 +140,9 @@ def page_html(content: PageContent) -> str:
             points=points,
             limits=limits,
             span=span,
+            judged=judged,
+            heading=heading,
+            most_points=MOST_POINTS,
             headline=headline,
             comparison_notes=comparison_notes,
         )

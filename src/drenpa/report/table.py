@@ -29,6 +29,8 @@ ROW_KINDS: tuple[RowKind, ...] = (*KINDS, "all")
 COLUMNS: tuple[Column, ...] = (*DIMENSIONS, "mean")
 TABLE_FILE, OVERALL_FILE = "table.json", "overall.json"
 SIGNIFICANT = 0.05
+CRITIC = "critic"
+"""How the name of a judge begins that gave the reward in training."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,7 @@ class ResultTable:
     cells:       strategies × models × the four kinds × dimensions with `mean`, in that nesting.
     overall:     the same over all questions, with kind `all`.
     comparisons: each strategy against the one before it, and against the first.
+    judges:      who judged; more than one is averaged, answer by answer.
     """
 
     models: tuple[str, ...]
@@ -123,6 +126,12 @@ class ResultTable:
     overall: tuple[Cell, ...]
     comparisons: tuple[Comparison, ...]
     marks: tuple[Mark, ...]
+    judges: tuple[str, ...]
+
+    @property
+    def circular(self) -> bool:
+        """Whether the critic that gave the reward also judged."""
+        return any(judge.startswith(CRITIC) for judge in self.judges)
 
     def cell(self, model: str, strategy: str, kind: RowKind, dimension: Column) -> Cell | None:
         """Return one cell; None where the model was not tested with that strategy."""
@@ -207,6 +216,7 @@ def make_table(verdicts: Sequence[Verdict], *, resamples: int = 4000, seed: int 
         overall=tuple(cell for cell in cells if cell.kind == "all"),
         comparisons=tuple(_corrected(compared)),
         marks=tuple(marks),
+        judges=tuple(sorted({verdict.judge for verdict in verdicts})),
     )
 
 
@@ -215,6 +225,7 @@ def table_files(table: ResultTable) -> dict[str, str]:
     rest = {
         "models": table.models,
         "strategies": table.strategies,
+        "judges": table.judges,
         "cells": [asdict(cell) for cell in table.overall],
         "differences": [asdict(comparison) for comparison in table.comparisons],
         "marks": [asdict(mark) for mark in table.marks],
@@ -240,6 +251,7 @@ def read_table(folder: Path) -> ResultTable:
             overall=tuple(Cell(**cell) for cell in rest["cells"]),
             comparisons=tuple(Comparison(**entry) for entry in rest["differences"]),
             marks=tuple(Mark(**mark) for mark in rest["marks"]),
+            judges=tuple(rest["judges"]),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtefactError(

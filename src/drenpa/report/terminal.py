@@ -14,7 +14,7 @@ from rich.text import Text
 
 from drenpa.core.artefacts import Artefact
 from drenpa.report.examples import Answer, Example, read_examples, shown
-from drenpa.report.formats import ABSENT, limits, percent, points
+from drenpa.report.formats import ABSENT, heading, judged, limits, percent, points
 from drenpa.report.table import COLUMNS, ROW_KINDS, Cell, Column, Mark, ResultTable, read_table
 
 EXAMPLES_SHOWN = 3
@@ -31,18 +31,16 @@ SHORT: Mapping[Column, str] = {
 }
 
 
-def print_summary(report: Artefact, console: Console, *, page: Path | None = None) -> None:
-    """Print a finished report in short.
+def print_summary(report: Artefact, console: Console) -> None:
+    """Print a finished report in short: table, cautions, examples, and where the page is.
 
-    page: the page's path as the user knows it (through a stable link); the artefact's own
-          otherwise.
     raises: ArtefactError when the report's files are missing or damaged.
     """
     table = read_table(report.path)
     for model in table.models:
         console.print(_result_table(table, model, console.width))
     console.print()
-    console.print(_plain(_legend(console.width), "dim"))
+    console.print(_plain(f"{_legend(console.width)} {judged(table)}", "dim"))
     for model in table.models:
         headline = report.summary.get("headline", {}).get(model, "")
         console.print()
@@ -53,7 +51,14 @@ def print_summary(report: Artefact, console: Console, *, page: Path | None = Non
         console.print()
         console.print(_example_table(example))
     console.print()
-    console.print(Text("Report: "), Text(str(page or report.path / "index.html"), "bold"), sep="")
+    console.print(Text("Report: "), Text(str(_page_path(report.path)), "bold"), sep="")
+
+
+def _page_path(folder: Path) -> Path:
+    """The page under its stable name where that points here, from the working folder if below."""
+    link = folder.parent / "report"
+    page = (link if link.resolve() == folder else folder) / "index.html"
+    return page.relative_to(Path.cwd()) if page.is_relative_to(Path.cwd()) else page
 
 
 def _legend(width: int) -> str:
@@ -87,7 +92,9 @@ def _result_table(table: ResultTable, model: str, width: int) -> Table:
                 _cell_text(cell, table.mark(model, kind, name), width >= WIDE and name != "mean")
                 for name, cell in cells.items()
             ]
-            drawn.add_row(_plain(f" {strategy}"), *written, *_mean_texts(list(cells.values())))
+            drawn.add_row(
+                _plain(f" {heading(table, strategy)}"), *written, *_mean_texts(list(cells.values()))
+            )
         drawn.add_section()
     return drawn
 
