@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ast
 import datetime
+import errno
 import hashlib
 import json
 import os
@@ -33,10 +34,11 @@ ARTEFACT_KINDS: tuple[ArtefactKind, ...] = get_args(ArtefactKind)
 MANIFEST = "manifest.json"
 SCRATCH = "scratch"
 PARTIAL = ".partial"
+_PART = ".part"  # a file while it is written
 FORMAT = 1
 WAIT_S = 24 * 3600
-NOT_CONTENT = ("metrics.jsonl", "samples.jsonl", "logs")
-"""What tells how the work went, timings above all, and not what came of it: no part of a digest."""
+NOT_CONTENT = (MANIFEST, SCRATCH, "metrics.jsonl", "samples.jsonl", "logs")
+"""The manifest, and what tells how the work went and not what came of it: no part of a digest."""
 
 RowType = TypeVar("RowType", bound=Row)
 
@@ -119,7 +121,7 @@ def check_files(artefact: Artefact) -> None:
 
     raises: ArtefactError when they differ.
     """
-    if _digest(artefact.path) != artefact.digest:
+    if _digest(artefact.path, apart=NOT_CONTENT) != artefact.digest:
         raise ArtefactError(
             f"{artefact.path}: its files are not those its manifest names; make it again"
         )
@@ -184,33 +186,63 @@ def run_plan(plan: Plan) -> Artefact:
     partial = plan.folder.with_name(plan.folder.name + PARTIAL)
     first = os.environ.get("RANK", "0") == "0"
     try:
-        partial.mkdir(parents=True, exist_ok=True)
-        summary = plan.work(partial) if first or plan.distributed else {}
+        # A manifest in the unfinished folder: the work is done, only its new name was missed.
+        undone = not (partial / MANIFEST).is_file() and not plan.done
+        summary: Mapping[str, Any] = {}
+        if undone and (first or plan.distributed):
+            partial.mkdir(parents=True, exist_ok=True)
+            summary = plan.work(partial)
         if not first:
             return _awaited(plan)
+        if undone:
+            _write_manifest(partial, plan, summary)
         shutil.rmtree(partial / SCRATCH, ignore_errors=True)
-        manifest = {
-            "format": FORMAT,
-            "kind": plan.kind,
-            "name": plan.name,
-            "key": plan.key,
-            "digest": _digest(partial),
-            "config": plan.config,
-            "inputs": plan.inputs,
-            "summary": summary,
-            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
-            "version": drenpa.__version__,
-            "code": plan.code,
-        }
-        write_text(partial / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False))
         os.replace(partial, plan.folder)
     except OSError as error:
+        if error.errno not in _NO_PLACE:
+            raise
         place = error.filename or partial
         raise ArtefactError(
             f"{place}: cannot be written ({error.strerror}); what was done so far is kept: "
             "make room or choose another folder with --set out=FOLDER, then run again"
         ) from error
     return open_artefact(plan.folder, plan.kind)
+
+
+_NO_PLACE = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.ENOTEMPTY,
+    errno.ENAMETOOLONG,
+}
+"""Errors that speak of where we write; any other (a network, a missing input) is the work's own."""
+
+
+def _write_manifest(partial: Path, plan: Plan, summary: Mapping[str, Any]) -> None:
+    """Write the manifest of work that is done. What was kept to resume goes only after it."""
+    for path in [*partial.rglob(f"*{_PART}")]:
+        if not path.is_dir():  # a file that a kill left half written
+            path.unlink()
+    manifest = {
+        "format": FORMAT,
+        "kind": plan.kind,
+        "name": plan.name,
+        "key": plan.key,
+        "digest": _digest(partial, apart=NOT_CONTENT),
+        "config": plan.config,
+        "inputs": plan.inputs,
+        "summary": summary,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
+        "version": drenpa.__version__,
+        "code": plan.code,
+    }
+    write_text(partial / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False))
 
 
 def _awaited(plan: Plan) -> Artefact:
@@ -239,7 +271,7 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file that is either the old one or wholly the new one, whatever happens in
     between."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
+    part = path.with_name(path.name + _PART)
     with part.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
@@ -254,7 +286,7 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
 
     table = pyarrow.Table.from_pylist([_flat(row) for row in rows])
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
+    part = path.with_name(path.name + _PART)
     pyarrow.parquet.write_table(table, part)
     os.replace(part, path)
 
@@ -279,7 +311,7 @@ def read_rows(path: Path, row: type[RowType]) -> list[RowType]:
         for entry in entries:
             entry.update({name: json.loads(entry[name]) for name in mappings})
         return [row.model_validate_json(json.dumps(entry)) for entry in entries]
-    except (pyarrow.ArrowInvalid, KeyError, ValueError) as error:
+    except (pyarrow.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         raise ArtefactError(f"{path}: does not hold {row.__name__} rows ({error})") from error
 
 
@@ -287,17 +319,22 @@ def append_line(path: Path, value: Mapping[str, Any]) -> None:
     """Append one JSON object as a line and force it to disk: the journal of work that must not be
     paid twice."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(value, ensure_ascii=False) + "\n")
+    line = json.dumps(value, ensure_ascii=False).encode() + b"\n"
+    with path.open("ab+") as file:
+        if file.tell() > 0:
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":  # a kill cut the last line short: do not write on behind it
+                line = b"\n" + line
+        file.write(line)
         file.flush()
         os.fsync(file.fileno())
 
 
 def journal_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the objects of a journal; a last line that a kill cut short is passed over."""
+    """Yield the objects of a journal; a line that a kill cut short is passed over."""
     if not path.is_file():
         return
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_bytes().split(b"\n"):
         try:
             yield json.loads(line)
         except ValueError:
@@ -332,11 +369,11 @@ def _code_bytes(path: Path) -> bytes:
     return ast.dump(tree).encode()
 
 
-def _digest(folder: Path) -> str:
+def _digest(folder: Path, *, apart: tuple[str, ...] = ()) -> str:
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)
-        if path.is_file() and relative.parts[0] not in (MANIFEST, SCRATCH, *NOT_CONTENT):
+        if path.is_file() and relative.parts[0] not in apart:
             digest.update(f"{relative.as_posix()}\0{_sha256(path)}\n".encode())
     return digest.hexdigest()
 
