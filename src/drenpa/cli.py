@@ -191,7 +191,7 @@ def export(
     ] = False,
 ) -> None:
     """Write a policy as an ordinary Hugging Face folder with a model card."""
-    from drenpa.engine.export import export_policy
+    from drenpa.export import export_policy
 
     print(export_policy(policy, folder, form="adapter" if adapter else "merged"))
 

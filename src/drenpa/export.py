@@ -1,0 +1,172 @@
+"""A policy as an ordinary Hugging Face folder: merged weights or the adapter alone, with a card.
+
+Merging is done in float32 and saved so. A trained adapter moves most weights by less than half the
+distance between two bfloat16 numbers, so that saving in bfloat16 throws most of the training away
+(docs/artefacts.md has the figures). Who wants smaller files may still ask for bfloat16; the card
+then says so, and how many weights were rounded back to where they began.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from drenpa.card import Story, Weights, model_card, tell_story
+from drenpa.core.artefacts import MANIFEST, Artefact, open_artefact, write_text
+from drenpa.core.errors import ArtefactError
+from drenpa.engine.adapters import load_adapter, merge_adapter
+from drenpa.engine.models import Dtype, load_model, load_tokenizer
+from drenpa.engine.policy import model_folders
+
+Form = Literal["merged", "adapter"]
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+CARD = "README.md"
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """What saving in a coarser format left of the training.
+
+    adapted: weights in the matrices that the adapter changes.
+    kept:    of these, how many differ from the backbone's after rounding.
+    """
+
+    adapted: int
+    kept: int
+
+
+def export_policy(
+    policy: Artefact | Path | str,
+    folder: Path | str,
+    form: Form = "merged",
+    *,
+    dtype: Dtype = "float32",
+    base: str = "",
+    report: Path | None = None,
+) -> Path:
+    """Write a policy's artefact as a folder that plain transformers (or peft) loads.
+
+    form:   `merged` writes a whole model; `adapter` writes the adapter alone, to be loaded over the
+            fine-tuned model, which is exported by itself.
+    dtype:  of merged weights. A policy that is a whole model already keeps the precision it has
+            unless bfloat16 is asked for.
+    base:   what the adapter names as its base model, such as a hub id; the default is the folder of
+            the fine-tuned model on this machine.
+    report: a report's folder whose figures go into the card; by default the one beside the
+            artefact, if its verdicts are about this very policy.
+    raises: ArtefactError when the folder is there already or cannot be written, when the artefact
+            is no policy, or when an adapter is asked of one that has none.
+    """
+    artefact = policy if isinstance(policy, Artefact) else open_artefact(policy, "policy")
+    if artefact.kind != "policy":
+        raise ArtefactError(f"{artefact.path}: is a {artefact.kind}, but a policy is needed here")
+    target = Path(folder)
+    _refuse_existing(target)
+    backbone, adapter = model_folders(artefact)
+    if form == "adapter" and adapter is None:
+        raise ArtefactError(
+            f"{artefact.path}: is a whole model and has no adapter; leave out --adapter"
+        )
+    story = tell_story(artefact, report)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{target.name}-", suffix=".part", dir=target.parent))
+    except OSError as error:
+        raise _unwritable(target, error) from error
+    try:
+        if form == "adapter" and adapter is not None:
+            _write_adapter(adapter, part, base)
+            weights = Weights("adapter", "float32", base or backbone.parent.name, "")
+        else:
+            rounding = _write_merged(backbone, adapter, part, dtype)
+            weights = Weights("merged", *_told(part, rounding))
+        _write_card(part, story, weights)
+        part.chmod(0o755)
+        os.replace(part, target)
+    except OSError as error:
+        shutil.rmtree(part, ignore_errors=True)
+        raise _unwritable(target, error) from error
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    return target
+
+
+def _refuse_existing(target: Path) -> None:
+    if target.is_symlink() or (
+        target.exists() and not (target.is_dir() and not any(target.iterdir()))
+    ):
+        raise ArtefactError(f"{target}: is there already; name a folder that does not exist yet")
+
+
+def _unwritable(target: Path, error: OSError) -> ArtefactError:
+    return ArtefactError(
+        f"{target}: cannot be written ({error.strerror or error}); make room or name another folder"
+    )
+
+
+def _write_adapter(adapter: Path, part: Path, base: str) -> None:
+    for file in sorted(adapter.iterdir()):
+        if file.is_file() and file.name not in (CARD, MANIFEST):
+            shutil.copyfile(file, part / file.name)
+    if base:
+        file = part / ADAPTER_FILES[0]
+        entries = json.loads(file.read_text(encoding="utf-8"))
+        write_text(file, json.dumps(entries | {"base_model_name_or_path": base}, indent=2))
+
+
+def _write_merged(
+    backbone: Path, adapter: Path | None, part: Path, dtype: Dtype
+) -> Rounding | None:
+    """Write backbone and adapter as one model; return what rounding did, where it was asked for."""
+    rounding = None
+    if adapter is None and dtype == "float32":
+        shutil.copytree(backbone, part, dirs_exist_ok=True)
+        return None
+    model = load_model(backbone, dtype="float32", device=torch.device("cpu"))
+    if adapter is not None:
+        before = {}
+        if dtype == "bfloat16":
+            before = {name: weight.clone() for name, weight in model.state_dict().items()}
+        model = merge_adapter(load_adapter(model, adapter, "policy"), "policy")
+        if dtype == "bfloat16":
+            rounding = _rounding(before, model.state_dict())
+    model.to(getattr(torch, dtype)).save_pretrained(part)
+    load_tokenizer(backbone).save_pretrained(part)
+    return rounding
+
+
+def _rounding(before: dict[str, Any], after: dict[str, Any]) -> Rounding:
+    adapted = kept = 0
+    for name, weight in after.items():
+        if not torch.equal(weight, before[name]):
+            adapted += weight.numel()
+            kept += int((weight.bfloat16() != before[name].bfloat16()).sum())
+    return Rounding(adapted, kept)
+
+
+def _told(part: Path, rounding: Rounding | None) -> tuple[str, str, str]:
+    """The precision of the weights in a folder, no base, and what there is to say of rounding."""
+    entries = json.loads((part / "config.json").read_text(encoding="utf-8"))
+    dtype = str(entries.get("dtype") or entries.get("torch_dtype") or "unknown")
+    if rounding is None:
+        return dtype, "", ""
+    share = rounding.kept / max(rounding.adapted, 1)
+    return (
+        dtype,
+        "",
+        "The weights were rounded to bfloat16 after merging: of the "
+        f"{rounding.adapted:,} weights in the matrices that training moved, {share:.1%} still "
+        "differ from the fine-tuned model's; the others fell back to where they began.",
+    )
+
+
+def _write_card(part: Path, story: Story, weights: Weights) -> None:
+    write_text(part / CARD, model_card(story, weights))
