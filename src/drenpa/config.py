@@ -7,12 +7,14 @@ comment says so); the rest are ours.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from drenpa.core.errors import ConfigError, did_you_mean
 from drenpa.core.knowledge import KIND_WEIGHTS, KINDS, Kind
@@ -43,6 +45,13 @@ class Config(BaseModel):
     """The parent of every part of a recipe."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _unless_said(**defaults: Any) -> BeforeValidator:
+    """Let a part's own defaults stand where a recipe sets only some of its keys."""
+    return BeforeValidator(
+        lambda value: {**defaults, **value} if isinstance(value, Mapping) else value
+    )
 
 
 class EngineConfig(Config):
@@ -169,7 +178,9 @@ class StageConfig(Config):
         False  # true: KL is measured from where this stage starts, not from the fine-tuned model
     )
     gate: GateConfig = GateConfig()
-    train: TrainConfig = TrainConfig(schedule="constant")
+    train: Annotated[TrainConfig, _unless_said(schedule="constant")] = TrainConfig(
+        schedule="constant"
+    )
 
     @model_validator(mode="after")
     def _something_is_asked_and_rewarded(self) -> StageConfig:
@@ -240,7 +251,7 @@ class Recipe(Config):
     answer_prompt: str = "answer"  # the instruction under which the policy is trained and tested
     finetune: FinetuneConfig = FinetuneConfig()
     critic: CriticConfig = CriticConfig()
-    scalar: CriticConfig = CriticConfig(
+    scalar: Annotated[CriticConfig, _unless_said(critique_weight=0.0)] = CriticConfig(
         critique_weight=0.0
     )  # the scorer without critique, for the `grpo` column
     strategies: tuple[StrategyConfig, ...] = ()
@@ -261,7 +272,8 @@ class Recipe(Config):
             if strategy.start not in known or strategy.start == "base":
                 hint = did_you_mean(strategy.start, known[1:])
                 raise ValueError(
-                    f"strategies.{strategy.name}.start: '{strategy.start}' is neither sft nor a strategy above{hint}"
+                    f"strategies.{strategy.name}.start: '{strategy.start}' is neither sft nor a "
+                    f"strategy above{hint}"
                 )
             names = [stage.name for stage in strategy.stages]
             if len(set(names)) < len(names):
@@ -294,11 +306,13 @@ def load_recipe(
     list entry by its name, `strategies.0.…` by its place. Paths of data files in the recipe are
     relative to the recipe's folder when they exist there, and to the working folder otherwise.
 
-    raises: ConfigError with every fault, a line each, as `file: key: what is wrong`.
+    raises: ConfigError with every fault, a line each, as `file: key: what is wrong`; the file is
+            the one that says it, or the setting.
     """
-    tree = _read(Path(path))
-    for overlay in overlays:
-        tree = _merge(tree, _read(Path(overlay)))
+    sources = [(str(file), _read(Path(file))) for file in (path, *overlays)]
+    tree: dict[str, Any] = {}
+    for _, source in sources:
+        tree = _merge(tree, source)
     faults: list[str] = []
     for setting in settings:
         fault = _set(tree, setting)
@@ -308,16 +322,35 @@ def load_recipe(
     try:
         recipe = Recipe.model_validate(tree)
     except ValidationError as error:
-        faults += [f"{path}: {_fault(entry, tree)}" for entry in error.errors()]
+        for entry in _own_faults(error):
+            places = _named_places(entry["loc"], tree)
+            faults.append(
+                f"{_origin(entry['loc'], places, sources, settings)}: {_fault(entry, places)}"
+            )
         raise ConfigError("\n".join(faults)) from None
     if faults:
         raise ConfigError("\n".join(faults))
     return recipe
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML without objects, in which a key that stands twice is an error, not a silent choice."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise yaml.MarkedYAMLError(
+                    problem=f"key '{key.value}' stands twice", problem_mark=key.start_mark
+                )
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
+        return node
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = _Loader(path.read_text(encoding="utf-8")).get_single_data()
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such recipe") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -402,11 +435,55 @@ def _anchor(tree: dict[str, Any], folder: Path) -> dict[str, Any]:
     return {**tree, "corpus": anchored}
 
 
-def _fault(entry: Mapping[str, Any], tree: Mapping[str, Any]) -> str:
-    place = ".".join(_named_places(entry["loc"], tree))
+def _own_faults(error: ValidationError) -> list[ErrorDetails]:
+    """Leave out what only follows from another fault, as a list short of its one bad entry."""
+    entries = error.errors()
+    return [
+        entry
+        for entry in entries
+        if entry["type"] != "too_short"
+        or not any(
+            other["loc"][: len(entry["loc"])] == entry["loc"] for other in entries if other != entry
+        )
+    ]
+
+
+def _origin(
+    loc: Sequence[str | int],
+    places: Sequence[str],
+    sources: Sequence[tuple[str, dict[str, Any]]],
+    settings: Sequence[str],
+) -> str:
+    """Say which setting or file wrote the value at a place: the last one that speaks of it."""
+    numbered = [str(key) for key in loc]
+    for setting in reversed(settings):
+        keys = setting.partition("=")[0].split(".")
+        if any(keys[: len(path)] == path[: len(keys)] for path in (list(places), numbered)):
+            return f"--set {setting}"
+    for file, tree in reversed(sources):
+        here: Any = tree
+        try:
+            for key in loc:
+                here = here[key]
+        except (KeyError, IndexError, TypeError):
+            continue
+        return file
+    return sources[0][0]
+
+
+_WANTED = {"model_type": "must be a mapping of keys to values", "tuple_type": "must be a list"}
+
+
+def _fault(entry: ErrorDetails, places: Sequence[str]) -> str:
+    place = ".".join(places)
     if entry["type"] == "extra_forbidden":
         return f"{place}: unknown key{did_you_mean(str(entry['loc'][-1]), _siblings(entry['loc']))}"
-    message = str(entry["msg"]).removeprefix("Value error, ")
+    if entry["loc"][-1:] == ("[key]",):
+        wanted = str(entry.get("ctx", {}).get("expected", ""))
+        known = re.findall(r"'([^']+)'", wanted)
+        hint = did_you_mean(str(entry["input"]), known)
+        return f"{'.'.join(places[:-1])}: unknown key; it must be one of {', '.join(known)}{hint}"
+    message = _WANTED.get(entry["type"]) or entry["msg"].removeprefix("Value error, ")
     shown = entry.get("input")
     detail = (
         f" (it is {shown!r})"
