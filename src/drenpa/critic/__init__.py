@@ -1,0 +1,1 @@
+"""A reward model that explains itself before it scores: expand, train, score."""

@@ -1,0 +1,449 @@
+"""Train the critic: to write people's critiques, and to score an answer after its critique.
+
+Each step takes some questions with all their ranked answers, every answer encoded once for all its
+pairs [P3]. In the first epochs the head reads true critiques (teacher forcing). In the `own_epochs`
+after them it reads, for a share of the answers, critiques that the critic itself wrote at the start
+of that epoch, because those are what it will read at work; only true ones are learned by heart.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from drenpa.config import CriticConfig, EngineConfig
+from drenpa.core.artefacts import (
+    SCRATCH,
+    Artefact,
+    Plan,
+    as_input,
+    file_input,
+    run_plan,
+    write_text,
+)
+from drenpa.core.errors import ConfigError
+from drenpa.core.prompts import Prompt, load_prompt
+from drenpa.core.records import Ranking, Record
+from drenpa.critic.accuracy import Source, accuracy_table
+from drenpa.critic.examples import Example, Examples, dump_lines, read_examples
+from drenpa.critic.expand import SLOTS as EXPAND_SLOTS
+from drenpa.critic.expand import Endpoint, EndpointWriter, expand_notes
+from drenpa.critic.layout import SLOTS
+from drenpa.critic.model import CriticModel
+from drenpa.critic.objective import critic_loss, critique_loss, pairs_in, pairs_right, score_loss
+from drenpa.critic.score import HEAD, SETTINGS, Critic, CriticSettings, Written
+from drenpa.engine.adapters import add_adapter, load_backbone, save_adapter, seed_of
+from drenpa.engine.chat import Chat
+from drenpa.engine.loop import (
+    LossSum,
+    StepWork,
+    Trainee,
+    in_chunks,
+    rank_and_world,
+    share_of_process,
+    train_loop,
+)
+from drenpa.engine.policy import MODEL, model_folders
+from drenpa.engine.prefix import PrefixGroup
+
+ADAPTER = "critic"
+OWN_TEMPERATURE = 1.0
+"""At which the critiques of the own epochs are sampled; greedy ones of learned answers would hardly
+differ from the true ones."""
+AWAIT_S = 24 * 3600
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One ranking as it is trained on.
+
+    group: a row per answer, closed by the end token.
+    taught: per row, how many of its last tokens are a true critique with its end token; 0 where the
+            critique is the critic's own or there is none.
+    """
+
+    group: PrefixGroup
+    ranks: tuple[int, ...]
+    taught: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """Some of a step's lessons, and the counts of the whole step."""
+
+    lessons: tuple[Lesson, ...]
+    tokens: int
+    pairs: int
+
+
+def plan_train_critic(
+    corpus: Artefact,
+    policy: Artefact | Path | str,
+    config: CriticConfig,
+    *,
+    root: Path,
+    engine: EngineConfig | None = None,
+    language: str = "en",
+    seed: int = 1,
+    name: str = "critic",
+    endpoint: Endpoint | None = None,
+) -> Plan:
+    """Plan the training of a critic, or of a plain scalar scorer when `critique_weight` is 0.
+
+    policy:   the fine-tuned model it stands on, as an artefact, a folder or a model's name.
+    language: of the critic's instruction.
+    endpoint: who makes notes full where a candidate has no critique; None takes notes as they are.
+    raises:   ConfigError when there is nothing to train or the policy is itself an adapter.
+    """
+    engine = engine or EngineConfig()
+    if config.train.lora is None:
+        raise ConfigError(f"{name}.train.lora: a critic is an adapter over its backbone; give one")
+    if config.critique_weight == 0 and config.score_weight == 0:
+        raise ConfigError(f"{name}: critique_weight and score_weight are both 0")
+    backbone, adapter = model_folders(policy)
+    if adapter is not None:
+        raise ConfigError(
+            f"{name}: {adapter} is an adapter; a critic stands on a whole model, such as the one "
+            "that `finetune` makes"
+        )
+    prompt = load_prompt(config.prompt, language, slots=SLOTS)
+    expand_prompt = load_prompt(config.expand_prompt, language, slots=EXPAND_SLOTS)
+    described = {
+        "critic": config.model_dump(mode="json"),
+        "language": language,
+        "prompt": prompt.text,
+        "expand": None
+        if endpoint is None
+        else {"model": endpoint.model, "at": endpoint.base_url, "prompt": expand_prompt.text},
+        "dtype": engine.dtype,
+        "seed": seed,
+    }
+    stands_on = as_input(policy) if isinstance(policy, Artefact) else file_input(backbone)
+    settings = CriticSettings(
+        backbone=str(backbone),
+        language=language,
+        prompt_name=prompt.name,
+        prompt=prompt.text,
+        writes=config.critique_weight > 0,
+        max_length=config.train.max_length,
+        max_critique_tokens=config.max_critique_tokens,
+    )
+    if isinstance(policy, Artefact):
+        inputs = {"corpus": as_input(corpus), "backbone": stands_on}
+    else:
+        inputs = {"corpus": as_input(corpus), "model": stands_on}
+
+    def work(folder: Path) -> Mapping[str, Any]:
+        examples, origins = _examples(corpus, folder, root, expand_prompt, endpoint)
+        training = _Training(examples, config, settings, engine, backbone, folder, seed, name)
+        return {**training.run(), "critiques": origins}
+
+    return Plan(
+        kind="critic",
+        name=name,
+        root=root,
+        config=described,
+        inputs=inputs,
+        rooms=("engine", "critic"),
+        work=work,
+        distributed=True,
+    )
+
+
+def train_critic(
+    corpus: Artefact, policy: Artefact | Path | str, config: CriticConfig, **settings: Any
+) -> Artefact:
+    """Train a critic; the settings are those of `plan_train_critic`."""
+    return run_plan(plan_train_critic(corpus, policy, config, **settings))
+
+
+def _examples(
+    corpus: Artefact, folder: Path, root: Path, prompt: Prompt, endpoint: Endpoint | None
+) -> tuple[Examples, Mapping[str, int]]:
+    """Read the rankings with full critiques; under a launcher the first process alone pays."""
+    file = folder / SCRATCH / "critiques.json"
+    if rank_and_world()[0] == 0:
+        questions = {record.id: record.question for record in corpus.rows("records", Record)}
+        expanded = expand_notes(
+            [r for r in corpus.rows("rankings", Ranking) if r.record in questions],
+            questions,
+            prompt,
+            writer=None if endpoint is None else EndpointWriter(endpoint),
+            journal=root / "expand.jsonl",
+            concurrency=1 if endpoint is None else endpoint.concurrency,
+        )
+        entries = [[*place, critique] for place, critique in expanded.critiques.items()]
+        write_text(file, json.dumps({"critiques": entries, "origins": dict(expanded.origins)}))
+    deadline = time.monotonic() + AWAIT_S
+    while not file.is_file() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    stored = json.loads(file.read_text(encoding="utf-8"))
+    critiques = {(ranking, candidate): text for ranking, candidate, text in stored["critiques"]}
+    return read_examples(corpus, critiques), stored["origins"]
+
+
+class _Training:
+    """One run: the model, what it learns from, and where it stands."""
+
+    def __init__(
+        self,
+        examples: Examples,
+        config: CriticConfig,
+        settings: CriticSettings,
+        engine: EngineConfig,
+        backbone: Path,
+        folder: Path,
+        seed: int,
+        name: str,
+    ) -> None:
+        assert config.train.lora is not None
+        self.config = config
+        self.settings = settings
+        self.engine = engine
+        self.backbone = backbone
+        self.folder = folder
+        self.seed = seed
+        self.name = name
+        network, tokenizer = load_backbone(backbone, engine)
+        network = add_adapter(network, config.train.lora, ADAPTER, seed=seed)
+        if config.train.gradient_checkpointing:
+            network.gradient_checkpointing_enable()
+        self.layout = settings.layout(Chat(tokenizer))
+        self.model = CriticModel(network, attention=engine.attention)
+        self.critic = Critic(
+            self.model, self.layout, writes=settings.writes, adapter=ADAPTER, engine=engine
+        )
+        self.train_set = [e for e in examples.train if self.layout.ask(e.question).room > 0]
+        self.held_out = examples.held_out
+        self.too_long = len(examples.train) - len(self.train_set)
+        if not self.train_set:
+            raise ConfigError(
+                f"{name}.train.max_length: no question leaves room for an answer and a critique in "
+                f"{config.train.max_length} tokens; raise it"
+            )
+        self.steps_an_epoch = -(-len(self.train_set) // config.batch)
+        self._own: tuple[int, list[list[Written]]] = (-1, [])
+
+    def run(self) -> dict[str, Any]:
+        """Train, measure, and write the artefact's files; return its summary."""
+        own_epochs = self.config.own_epochs if self.settings.writes else 0
+        history = train_loop(
+            Trainee(self.model, self.loss, self.engine),
+            self.stream,
+            self.config.train,
+            steps=self.steps_an_epoch * (self.config.epochs + own_epochs),
+            folder=self.folder,
+            engine=self.engine,
+            seed=self.seed,
+            label=self.name,
+        )
+        if rank_and_world()[0] != 0:
+            return {}
+        self.save()
+        table = self.measure()
+        answers = [answer for e in self.train_set for answer in e.answers]
+        reads = [
+            self.layout.read(self.layout.ask(e.question), answer)
+            for e in self.train_set
+            for answer in e.answers
+        ]
+        return {
+            "questions": len(self.train_set),
+            "answers": len(answers),
+            "pairs": sum(pairs_in(_ranks([e.ranks])) for e in self.train_set),
+            "too_long": self.too_long,
+            "cut": sum(not read.whole for read in reads),
+            "steps": len(history),
+            "last_loss": history[-1]["loss"],
+            "accuracy": {s: table[s] for s in ("gold", "own", "none", "shuffled") if s in table},
+            "used": table["used"],
+        }
+
+    def loss(self, model: nn.Module, micro: MicroBatch) -> LossSum:
+        """P3 over some of a step's lessons."""
+        assert isinstance(model, CriticModel)
+        reading = model.read([lesson.group for lesson in micro.lessons])
+        device = reading.scores_N.device
+        ranks_QK = _ranks([lesson.ranks for lesson in micro.lessons]).to(device)
+        scores_QK = torch.zeros(ranks_QK.shape, device=device)
+        scores_QK = scores_QK.masked_scatter(ranks_QK > 0, reading.scores_N)
+        score = score_loss(scores_QK, ranks_QK)
+        critique = score.new_zeros(())
+        if self.settings.writes:
+            taught_NT = _last(reading.states.mask_NT, [n for x in micro.lessons for n in x.taught])
+            logprobs_NT = model.critique_logprobs(reading.states, taught_NT)
+            critique = critique_loss(logprobs_NT, taught_NT[:, 1:])
+        loss = critic_loss(
+            critique,
+            score,
+            tokens=micro.tokens,
+            pairs=micro.pairs,
+            critique_weight=self.config.critique_weight,
+            score_weight=self.config.score_weight,
+        )
+        return LossSum(
+            loss,
+            {
+                "critique_loss": critique.detach() / max(micro.tokens, 1),
+                "score_loss": score.detach() / max(micro.pairs, 1),
+                "pair_accuracy": pairs_right(scores_QK, ranks_QK) / max(micro.pairs, 1),
+            },
+        )
+
+    def stream(self, step: int) -> StepWork[MicroBatch]:
+        """Return a step's lessons: each epoch in its own order, every question once."""
+        epoch, place = divmod(step, self.steps_an_epoch)
+        order = torch.randperm(len(self.train_set), generator=self.randomness("order", epoch))
+        batch = order.tolist()[place * self.config.batch : (place + 1) * self.config.batch]
+        lessons = [self.lesson(number, epoch) for number in batch]
+        tokens = sum(sum(lesson.taught) for lesson in lessons)
+        pairs = pairs_in(_ranks([lesson.ranks for lesson in lessons]))
+        mine = in_chunks(share_of_process(lessons), self.config.train.micro_batch)
+        taught = sum(n > 0 for lesson in lessons for n in lesson.taught)
+        rows = sum(len(lesson.taught) for lesson in lessons)
+        return StepWork(
+            [MicroBatch(tuple(chunk), tokens, pairs) for chunk in mine],
+            {"pairs": float(pairs), "true_critiques": taught / rows},
+        )
+
+    def lesson(self, number: int, epoch: int) -> Lesson:
+        """Lay one ranking out for an epoch, with true critiques, its own, or none."""
+        example = self.train_set[number]
+        asked = self.layout.ask(example.question)
+        reads = [self.layout.read(asked, answer) for answer in example.answers]
+        critiques = [self.layout.critique(text) for text in example.critiques]
+        taught = [len(ids) + 1 if ids else 0 for ids in critiques]
+        if not self.settings.writes:
+            critiques, taught = [()] * len(reads), [0] * len(reads)
+        elif epoch >= self.config.epochs:
+            written = self.own_critiques(epoch)[number]
+            coins_K = torch.rand(len(reads), generator=self.randomness("own", epoch, number))
+            for place, coin in enumerate(coins_K.tolist()):
+                if coin < self.config.own_share:
+                    critiques[place], taught[place] = written[place].ids, 0
+        return Lesson(self.layout.group(asked, reads, critiques), example.ranks, tuple(taught))
+
+    def own_critiques(self, epoch: int) -> list[list[Written]]:
+        """Return the critic's critiques of all training answers, written once an epoch.
+
+        Kept on disk, since a run that goes on from the middle of the epoch has other weights. Each
+        process writes them all, so that any number of processes takes the same steps.
+        """
+        if self._own[0] != epoch:
+            file = self.folder / SCRATCH / f"own-{epoch}-{rank_and_world()[0]}.json"
+            if not file.is_file():
+                written = self.critic.write(
+                    [example.question for example in self.train_set],
+                    [example.answers for example in self.train_set],
+                    temperature=OWN_TEMPERATURE,
+                    seed=seed_of(self.seed, "own critiques"),
+                    key=(epoch,),
+                )
+                write_text(file, json.dumps([[asdict(one) for one in row] for row in written]))
+            rows = json.loads(file.read_text(encoding="utf-8"))
+            self._own = (epoch, [[_written(entry) for entry in row] for row in rows])
+        return self._own[1]
+
+    def randomness(self, *parts: object) -> torch.Generator:
+        """Return a generator seeded by the run's seed and the parts."""
+        return torch.Generator().manual_seed(seed_of(self.seed, "critic", *parts))
+
+    def save(self) -> None:
+        """Write adapter, head and settings."""
+        from safetensors.torch import save_file
+
+        save_adapter(self.model.model, ADAPTER, self.folder / MODEL, base=self.backbone)
+        weight = self.model.head.weight.detach().cpu().contiguous()
+        save_file({"weight": weight}, self.folder / HEAD)
+        write_text(
+            self.folder / SETTINGS, json.dumps(asdict(self.settings), indent=2, ensure_ascii=False)
+        )
+
+    def measure(self) -> dict[str, Any]:
+        """Write the accuracies on held-out questions and the critiques of their answers."""
+        examples = self.held_out
+        written, scores = measure(self.critic, examples, seed=self.seed)
+        table = accuracy_table(examples, scores, used="own" if self.critic.writes else "none")
+        write_text(self.folder / "accuracy.json", json.dumps(table, indent=2, ensure_ascii=False))
+        if self.critic.writes:
+            write_text(self.folder / "critiques.jsonl", dump_lines(_shown(examples, written)))
+        return table
+
+
+def measure(
+    critic: Critic, examples: Sequence[Example], *, seed: int
+) -> tuple[list[list[Written]], dict[Source, list[list[float]]]]:
+    """Score the examples' answers with their own, the true, no, and each other's critiques.
+
+    returns: the critiques written (empty for a scorer that writes none), and scores [Q][K] per
+             source. A scorer that writes none is measured as it is used, without. An answer that
+             has no true critique has no gold score.
+    """
+    questions = [example.question for example in examples]
+    answers = [example.answers for example in examples]
+    empty: list[list[tuple[int, ...]]] = [[()] * len(row) for row in answers]
+    scores: dict[Source, list[list[float]]] = {"none": critic.reread(questions, answers, empty)}
+    if not critic.writes:
+        return [], scores
+    written = critic.write(questions, answers)
+    gold = [[critic.layout.critique(text) for text in example.critiques] for example in examples]
+    generator = torch.Generator().manual_seed(seed_of(seed, "shuffle"))
+    shuffled = []
+    for row in written:
+        turn = int(torch.randint(1, max(len(row), 2), (), generator=generator))
+        shuffled.append([row[(place + turn) % len(row)].ids for place in range(len(row))])
+    gold_scores = critic.reread(questions, answers, gold)
+    scores["gold"] = [
+        [score if ids else float("nan") for score, ids in zip(row, texts, strict=True)]
+        for row, texts in zip(gold_scores, gold, strict=True)
+    ]
+    scores["own"] = [[one.score for one in row] for row in written]
+    scores["shuffled"] = critic.reread(questions, answers, shuffled)
+    return written, scores
+
+
+def _shown(
+    examples: Sequence[Example], written: Sequence[Sequence[Written]]
+) -> list[dict[str, object]]:
+    """Rows for people to read: each held-out answer, the true critique and the critic's own."""
+    return [
+        {
+            "ranking": example.id,
+            "kind": example.kind,
+            "language": example.language,
+            "question": example.question,
+            "candidate": example.candidates[place],
+            "answer": example.answers[place],
+            "rank": example.ranks[place],
+            "gold": example.critiques[place],
+            "own": one.text,
+            "finish": one.finish,
+            "score": None if one.score != one.score else one.score,
+        }
+        for example, row in zip(examples, written, strict=True)
+        for place, one in enumerate(row)
+    ]
+
+
+def _written(entry: Mapping[str, Any]) -> Written:
+    return Written(entry["text"], tuple(entry["ids"]), entry["finish"], entry["score"])
+
+
+def _ranks(rows: Sequence[Sequence[int]]) -> Tensor:
+    """Return [Q, K] ranks, shorter rankings padded with 0."""
+    return nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True)
+
+
+def _last(mask_NT: Tensor, counts: Sequence[int]) -> Tensor:
+    """Return [N, T] true on the last `counts` of each row's real tokens."""
+    lengths_N1 = mask_NT.sum(dim=1, keepdim=True)
+    counts_N1 = torch.tensor(counts, device=mask_NT.device).unsqueeze(1)
+    columns_T = torch.arange(mask_NT.shape[1], device=mask_NT.device)
+    return mask_NT & (columns_T >= lengths_N1 - counts_N1)
