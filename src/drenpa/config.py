@@ -460,7 +460,7 @@ def _origin(
         keys = setting.partition("=")[0].split(".")
         if any(keys[: len(path)] == path[: len(keys)] for path in (list(places), numbered)):
             return f"--set {setting}"
-    for file, tree in reversed(sources):
+    for file, tree in sources[::-1]:
         here: Any = tree
         try:
             for key in loc:

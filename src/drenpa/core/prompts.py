@@ -66,7 +66,10 @@ def load_prompt(name: str, language: str = "en", *, slots: tuple[str, ...] = ())
         path = Path(name)
         if not path.is_file():
             raise PromptError(f"{name}: no such prompt file")
-        prompt = Prompt(name, path.read_text(encoding="utf-8").strip())
+        try:
+            prompt = Prompt(name, path.read_text(encoding="utf-8").strip())
+        except (OSError, UnicodeDecodeError) as error:
+            raise PromptError(f"{name}: cannot be read as UTF-8 text ({error})") from error
     else:
         folder = resources.files("drenpa.core") / "prompts"
         known = sorted(
