@@ -74,3 +74,11 @@ def test_streams_differ_between_neighbouring_rows_and_repeat_with_their_key():
         for r in range(5)
     }
     assert len(firsts) == 60
+
+
+def test_greedy_takes_the_first_of_equals_wherever_it_stands():
+    logits = torch.zeros(3, 300)
+    logits[0, [5, 200]] = 1.0
+    logits[1, [130, 131, 299]] = 2.0
+    tokens, _ = draw_tokens(logits, torch.zeros(3, dtype=torch.float64), Sampling(temperature=0))
+    assert tokens.tolist() == [5, 130, 0]

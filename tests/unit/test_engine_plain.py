@@ -72,6 +72,36 @@ def test_the_chunk_size_changes_neither_value_nor_gradient():
         assert (left - right).norm() <= 1e-5 * right.norm()
 
 
+def test_a_token_that_is_all_but_impossible_still_has_a_finite_logprob():
+    model = tiny_model()
+    states = suffix_states(model, [PrefixGroup((3,), ((4, 5),))])
+    with torch.no_grad():
+        # Logits 0 everywhere but 300 at token 7.
+        model.lm_head.weight.zero_()
+        direction = states.hidden_NTH[0, 0]
+        model.lm_head.weight[7] = 300 * direction / direction.square().sum()
+    found = next_token_logprobs(model, states).logprobs_NT
+    assert found.item() == pytest.approx(-300, rel=1e-5)
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_a_bare_head_and_a_wrapped_head_agree(frozen):
+    outcomes = []
+    for hooked in (True, False):
+        model = tiny_model()
+        model.lm_head.weight.requires_grad_(not frozen)
+        if hooked:
+            model.lm_head.register_forward_hook(lambda *_: None)
+        states = suffix_states(model, GROUPS)
+        found = next_token_logprobs(model, states, temperature=0.7, entropy=True, chunk_tokens=3)
+        found.logprobs_NT.square().sum().backward()
+        grads = [p.grad for p in model.parameters() if p.grad is not None]
+        assert len(grads) == len(list(model.parameters())) - frozen
+        outcomes.append([found.logprobs_NT.detach(), found.entropy_NT, *grads])
+    for left, right in zip(*outcomes, strict=True):
+        assert (left - right).norm() <= 1e-5 * right.norm()
+
+
 def test_entropy_is_zero_unless_asked_and_never_carries_gradient():
     model = tiny_model()
     states = suffix_states(model, GROUPS)

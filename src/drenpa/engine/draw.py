@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from random import Random
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from drenpa.core.errors import ConfigError
 from drenpa.core.roles import Sampling
@@ -57,15 +57,15 @@ def draw_tokens(logits_NV: Tensor, uniforms_N: Tensor, sampling: Sampling) -> tu
     left, renormalised. Greedy decoding (temperature 0) takes the largest logit and reports its
     log-probability at temperature 1.
     """
-    greedy = sampling.temperature == 0
-    scaled_NV = logits_NV.float() / (1.0 if greedy else sampling.temperature)
-    log_total_N = scaled_NV.logsumexp(-1)
-    if greedy:
-        best_N, tokens_N = scaled_NV.max(-1)
-        return tokens_N, best_N - log_total_N
-    probs_NV = _filtered(scaled_NV.softmax(-1), sampling)
-    tokens_N = _inverse_cdf(probs_NV, uniforms_N)
-    return tokens_N, scaled_NV.gather(1, tokens_N[:, None])[:, 0] - log_total_N
+    if sampling.temperature in (0, 1):
+        probs_NV = logits_NV.softmax(-1, dtype=torch.float32)
+    else:
+        probs_NV = (logits_NV.float() / sampling.temperature).softmax(-1)
+    if sampling.temperature == 0:
+        tokens_N = _first_largest(logits_NV)
+    else:
+        tokens_N = _inverse_cdf(_filtered(probs_NV, sampling), uniforms_N)
+    return tokens_N, probs_NV.gather(1, tokens_N[:, None])[:, 0].log()
 
 
 def _filtered(probs_NV: Tensor, sampling: Sampling) -> Tensor:
@@ -86,20 +86,33 @@ def _filtered(probs_NV: Tensor, sampling: Sampling) -> Tensor:
     return probs_NV
 
 
-def _inverse_cdf(weights_NV: Tensor, uniforms_N: Tensor, block: int = 128) -> Tensor:
-    """Return for each row the first token whose cumulative weight exceeds uniform × total.
+# The vocabulary is walked in blocks first, because a walk token by token over all of it, be it a
+# cumulative sum or the search for the largest, takes longer on a CPU than the softmax itself.
+_BLOCK = 128
 
-    The vocabulary is summed in blocks, and only the block that the draw falls into is walked token
-    by token.
-    """
-    rows, vocabulary = weights_NV.shape
-    padded_NBW = torch.nn.functional.pad(weights_NV, (0, -vocabulary % block)).view(rows, -1, block)
+
+def _first_largest(logits_NV: Tensor) -> Tensor:
+    """Return [N] the first token with the largest logit."""
+    padded_NBW = _in_blocks(logits_NV, float("-inf"))
+    block_N = padded_NBW.amax(-1).argmax(-1)
+    inside_NW = padded_NBW[torch.arange(len(block_N), device=block_N.device), block_N]
+    return block_N * _BLOCK + inside_NW.argmax(-1)
+
+
+def _in_blocks(x_NV: Tensor, fill: float) -> Tensor:
+    rows, vocabulary = x_NV.shape
+    return nn.functional.pad(x_NV, (0, -vocabulary % _BLOCK), value=fill).view(rows, -1, _BLOCK)
+
+
+def _inverse_cdf(weights_NV: Tensor, uniforms_N: Tensor) -> Tensor:
+    """Return for each row the first token whose cumulative weight exceeds uniform × total."""
+    padded_NBW = _in_blocks(weights_NV, 0.0)
     blocks_NB = padded_NBW.sum(-1).double().cumsum(-1)
     goal_N1 = uniforms_N[:, None].to(blocks_NB) * blocks_NB[:, -1:]
     block_N1 = _first_above(blocks_NB, goal_N1)
     start_N1 = torch.where(block_N1 > 0, blocks_NB.gather(1, (block_N1 - 1).clamp(min=0)), 0.0)
-    inside_NW = padded_NBW.gather(1, block_N1[..., None].expand(-1, 1, block))[:, 0].double()
-    return (block_N1 * block + _first_above(inside_NW.cumsum(-1), goal_N1 - start_N1))[:, 0]
+    inside_NW = padded_NBW.gather(1, block_N1[..., None].expand(-1, 1, _BLOCK))[:, 0].double()
+    return (block_N1 * _BLOCK + _first_above(inside_NW.cumsum(-1), goal_N1 - start_N1))[:, 0]
 
 
 def _first_above(cumulative_NC: Tensor, goal_N1: Tensor) -> Tensor:
