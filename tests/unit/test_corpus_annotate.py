@@ -1,0 +1,332 @@
+"""The rounds: each touches its own part, raters are others than editors, and nothing is lost."""
+
+import json
+import multiprocessing
+import sqlite3
+
+import pytest
+
+from drenpa.config import CorpusConfig
+from drenpa.core.errors import DrenpaError
+from drenpa.core.records import Ranking, Record
+from drenpa.corpus.annotate import (
+    ConflictError,
+    Draft,
+    RuleError,
+    Store,
+    export,
+    may_work,
+    replay,
+)
+from drenpa.corpus.curate import curate
+
+CANDIDATES = ({"id": "x", "answer": "A doing word."}, {"id": "y", "answer": "A thing."})
+DRAFT = Draft(id="a", question="What is a verb?", answer="It names an action.", source="book")
+QUESTION = {
+    "question": "What does a verb do?",
+    "kind": "foundation",
+    "stability": "slow",
+    "demand": 2,
+}
+ANSWER = {"answer": "It names what is done.", "kind": "foundation"}
+RATING = {
+    "agrees": True,
+    "kind": "foundation",
+    "quality": 2,
+    "diversity": 1,
+    "timeliness": 2,
+    "professionalism": 1,
+}
+
+
+@pytest.fixture
+def store(tmp_path):
+    with Store(tmp_path / "store.db") as store:
+        store.add([DRAFT], actor="import")
+        yield store
+
+
+def act(store, action, actor, content, name="a"):
+    return store.act(name, action, actor, content, seen=store.item(name).version)
+
+
+def edited(store, name="a"):
+    act(store, "edit_question", "dolma", QUESTION, name)
+    return act(store, "edit_answer", "tashi", ANSWER, name)
+
+
+def rated(store, *changes, name="a"):
+    edited(store, name)
+    for rater, change in zip(["r1", "r2", "r3"], changes or ({}, {}, {}), strict=True):
+        item = act(store, "rate", rater, RATING | change, name)
+    return item
+
+
+def test_an_item_goes_through_the_rounds(store):
+    assert store.item("a").phase == "question"
+    item = act(store, "edit_question", "dolma", QUESTION)
+    assert (item.phase, item.question, item.answer) == (
+        "answer",
+        "What does a verb do?",
+        "It names an action.",
+    )
+    item = act(store, "edit_answer", "tashi", ANSWER)
+    assert (item.phase, item.answer) == ("audit", "It names what is done.")
+    for rater in ("r1", "r2", "r3"):
+        item = act(store, "rate", rater, RATING)
+    assert item.phase == "accepted"
+    assert item.editors == {"dolma", "tashi"}
+
+
+def test_a_draft_without_a_kind_gets_a_suggestion_that_says_so(store):
+    assert (store.item("a").kind, store.item("a").kind_source) == ("foundation", "rules")
+    store.add([Draft(id="b", question="Hm?")], actor="import")
+    assert (store.item("b").kind, store.item("b").kind_source) == (None, "")
+
+
+def test_round_1_cannot_touch_the_answer_and_round_2_not_the_question(store):
+    with pytest.raises(RuleError, match="edit_question: answer: Extra inputs"):
+        act(store, "edit_question", "dolma", QUESTION | {"answer": "mine"})
+    with pytest.raises(RuleError, match="in phase question; round 2 edits answers"):
+        act(store, "edit_answer", "tashi", ANSWER)
+    act(store, "edit_question", "dolma", QUESTION)
+    with pytest.raises(RuleError, match="edit_answer: question: Extra inputs"):
+        act(store, "edit_answer", "tashi", ANSWER | {"question": "mine"})
+    with pytest.raises(RuleError, match="in phase answer; round 1 edits questions"):
+        act(store, "edit_question", "dolma", QUESTION)
+
+
+def test_editors_do_not_rate_and_nobody_rates_twice(store):
+    edited(store)
+    with pytest.raises(RuleError, match="dolma edited it"):
+        act(store, "rate", "dolma", RATING)
+    act(store, "rate", "r1", RATING)
+    with pytest.raises(RuleError, match="r1 has rated it"):
+        act(store, "rate", "r1", RATING)
+
+
+def test_a_rating_is_whole_numbers_from_0_to_2(store):
+    edited(store)
+    for wrong in ({"quality": 3}, {"quality": 1.5}, {"quality": -1}, {"kind": "meta"}):
+        with pytest.raises(RuleError, match=next(iter(wrong))):
+            act(store, "rate", "r1", RATING | wrong)
+    assert store.item("a").ratings == ()
+
+
+def test_raters_do_not_see_each_other_until_all_have_rated(store):
+    edited(store)
+    act(store, "rate", "r1", RATING)
+    item = act(store, "rate", "r2", RATING | {"quality": 1})
+    assert [rating.rater for rating in item.visible_ratings("r2")] == ["r2"]
+    assert item.visible_ratings("r3") == ()
+    item = act(store, "rate", "r3", RATING)
+    assert len(item.visible_ratings("r3")) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "remark"),
+    [
+        (({"quality": 0}, {}, {}), "quality: 0, 2, 2"),
+        (
+            ({}, {"kind": "profession"}, {"kind": "connection"}),
+            "kinds: connection, foundation, profession",
+        ),
+    ],
+)
+def test_disputes_go_to_someone_who_neither_edited_nor_rated(store, changes, remark):
+    item = rated(store, *changes)
+    assert (item.phase, item.remark) == ("adjudication", remark)
+    decision = {"outcome": "accepted", "kind": "profession", "comment": "as I see it"}
+    for involved in ("dolma", "r2"):
+        with pytest.raises(RuleError, match="somebody else adjudicates"):
+            act(store, "adjudicate", involved, decision)
+    item = act(store, "adjudicate", "judge", decision)
+    assert (item.phase, item.kind) == ("accepted", "profession")
+
+
+def test_the_kind_of_most_raters_holds(store):
+    item = rated(store, {}, {"kind": "profession"}, {"kind": "profession"})
+    assert (item.phase, item.kind) == ("accepted", "profession")
+
+
+def test_low_scores_reject_and_a_repair_is_rated_afresh(store):
+    low = {"quality": 0, "agrees": False}
+    item = rated(store, low, low, low)
+    assert item.phase == "rejected"
+    assert "question and answer do not agree" in item.remark
+    assert "quality has a median of 0" in item.remark
+    item = act(store, "repair", "r1", QUESTION_AND_ANSWER)
+    assert (item.phase, item.ratings, item.answer) == ("audit", (), "Better.")
+    with pytest.raises(RuleError, match="r1 edited it"):
+        act(store, "rate", "r1", RATING)
+
+
+QUESTION_AND_ANSWER = {"question": "What is it?", "answer": "Better.", "kind": "foundation"}
+
+
+def test_an_adjudicator_may_send_an_item_back(store):
+    rated(store, {"quality": 0}, {}, {})
+    item = act(store, "adjudicate", "judge", {"outcome": "answer", "kind": "foundation"})
+    assert (item.phase, item.ratings) == ("answer", ())
+
+
+def test_who_saw_an_older_version_changes_nothing(store):
+    seen = store.item("a").version
+    store.act("a", "edit_question", "dolma", QUESTION, seen=seen)
+    with pytest.raises(ConflictError, match=r"dolma changed it meanwhile \(edit_question\)"):
+        store.act("a", "edit_question", "tashi", QUESTION, seen=seen)
+
+
+def test_undoing_is_a_new_event_and_only_of_ones_own_last_step(store):
+    before = store.item("a")
+    item = act(store, "edit_question", "dolma", QUESTION)
+    with pytest.raises(RuleError, match="only they can undo it"):
+        act(store, "undo", "tashi", {"version": item.version})
+    with pytest.raises(RuleError, match="only the last step can be undone, version 2"):
+        act(store, "undo", "dolma", {"version": 1})
+    item = act(store, "undo", "dolma", {"version": item.version})
+    assert (item.phase, item.question, item.version) == ("question", before.question, 3)
+    assert [event.action for event in store.history("a")] == ["import", "edit_question", "undo"]
+    with pytest.raises(RuleError, match="an import cannot be undone"):
+        act(store, "undo", "import", {"version": 1})
+
+
+def test_candidates_are_ranked_with_notes_once_the_item_is_accepted(store):
+    for candidate in CANDIDATES:
+        act(store, "add_candidate", "dolma", candidate)
+    order = {
+        "ranks": [
+            {"candidate": "y", "rank": 2, "note": "no"},
+            {"candidate": "x", "rank": 1, "note": "short but right"},
+        ]
+    }
+    with pytest.raises(RuleError, match="once the item is accepted"):
+        act(store, "rank", "pema", order)
+    rated(store)
+    with pytest.raises(RuleError, match="rank each of its candidates once"):
+        act(store, "rank", "pema", {"ranks": [order["ranks"][0]] * 2})
+    item = act(store, "rank", "pema", order)
+    assert not may_work(item, "pema")
+    assert may_work(item, "dolma")
+    with pytest.raises(RuleError, match="ranked already"):
+        act(store, "add_candidate", "dolma", {"id": "z", "answer": "More."})
+
+
+def test_a_step_needs_a_name_a_known_item_and_known_fields(store):
+    with pytest.raises(RuleError, match="who are you"):
+        act(store, "edit_question", "  ", QUESTION)
+    with pytest.raises(RuleError, match="nothing: no such item"):
+        store.act("nothing", "rate", "r1", RATING, seen=1)
+    with pytest.raises(RuleError, match="come in by `add`"):
+        store.act("a", "import", "r1", {}, seen=1)
+
+
+def test_importing_again_passes_over_what_is_there(store):
+    assert store.add([DRAFT, Draft(id="b", question="Why?")], actor="import") == 1
+    assert [item.id for item in store.items()] == ["a", "b"]
+
+
+def test_events_cannot_be_altered_or_removed(store):
+    connection = sqlite3.connect(store.path)
+    for statement in ("UPDATE events SET actor = 'x'", "DELETE FROM events"):
+        with pytest.raises(sqlite3.IntegrityError, match="never"):
+            connection.execute(statement)
+    connection.close()
+
+
+def test_a_database_of_something_else_is_left_alone(tmp_path):
+    path = tmp_path / "other.db"
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE things (x)")
+    connection.close()
+    with pytest.raises(DrenpaError, match="is a database of something else"):
+        Store(path)
+    (tmp_path / "text.db").write_text("no database at all, but long enough to be read as one" * 20)
+    with pytest.raises(DrenpaError, match="cannot be used as an annotation store"):
+        Store(tmp_path / "text.db")
+
+
+def test_the_next_item_is_one_that_the_person_may_work_on(store):
+    store.add([Draft(id=name, question=f"Why {name}?") for name in "bcd"], actor="import")
+    for name in "ab":
+        edited(store, name)
+    act(store, "rate", "r1", RATING, "b")
+    assert store.next_item("dolma", "audit") is None
+    assert store.next_item("r2", "audit").id == "b"  # the one nearest to its third rating
+    assert store.next_item("r1", "audit").id == "a"
+    assert store.next_item("dolma", "question").id in "cd"
+
+
+def test_what_is_exported_is_what_curate_reads(store, tmp_path):
+    for candidate in CANDIDATES:
+        act(store, "add_candidate", "dolma", candidate)
+    rated(store)
+    order = [{"candidate": "y", "rank": 2}, {"candidate": "x", "rank": 1, "note": "right"}]
+    act(store, "rank", "pema", {"ranks": order})
+    store.add([Draft(id="unfinished", question="Why?")], actor="import")
+    counts = export(store, tmp_path / "out")
+    assert counts == {"records.jsonl": 1, "rankings.jsonl": 1, "ratings.jsonl": 3}
+    item = {"id": "t", "kind": "foundation", "question": "How far?", "answer": "Far."}
+    (tmp_path / "benchmark.jsonl").write_text(json.dumps(item))
+    corpus = curate(
+        CorpusConfig(
+            records=(str(tmp_path / "out/records.jsonl"),),
+            rankings=(str(tmp_path / "out/rankings.jsonl"),),
+            benchmark=(str(tmp_path / "benchmark.jsonl"),),
+        ),
+        root=tmp_path / "runs",
+    )
+    record = corpus.rows("records", Record)[0]
+    assert (record.question, record.answer) == ("What does a verb do?", "It names what is done.")
+    assert (record.stability, record.demand, record.source) == ("slow", 2.0, "book")
+    ranking = corpus.rows("rankings", Ranking)[0]
+    assert ranking.annotator == "pema"
+    assert [(c.answer, c.rank, c.note) for c in ranking.candidates] == [
+        ("A thing.", 2, ""),
+        ("A doing word.", 1, "right"),
+    ]
+
+
+def test_another_opening_of_the_store_sees_the_same_state(store):
+    rated(store)
+    with Store(store.path) as other:
+        assert other.items() == store.items()
+        act(other, "add_candidate", "x", CANDIDATES[0])
+        assert store.items() == other.items() == list(replay(store.events()).values())
+
+
+def _rate_all(path, rater, names, done):
+    with Store(path) as store:
+        for name in names:
+            while True:
+                try:
+                    act(store, "rate", rater, RATING, name)
+                    break
+                except ConflictError:
+                    continue
+    done.put(rater)
+
+
+def test_raters_in_several_processes_at_once_lose_nothing(store):
+    names = [f"n{number}" for number in range(8)]
+    store.add([Draft(id=name, question=f"Why {name}?") for name in names], actor="import")
+    for name in names:
+        edited(store, name)
+    context = multiprocessing.get_context("spawn")
+    done = context.Queue()
+    raters = ["r1", "r2", "r3"]
+    workers = [
+        context.Process(target=_rate_all, args=(store.path, rater, names, done)) for rater in raters
+    ]
+    for worker in workers:
+        worker.start()
+    assert sorted(done.get(timeout=120) for _ in raters) == raters
+    for worker in workers:
+        worker.join(timeout=60)
+        assert worker.exitcode == 0
+    done.close()
+    done.join_thread()
+    for name in names:
+        item = store.item(name)
+        assert item.phase == "accepted"
+        assert sorted(rating.rater for rating in item.ratings) == raters
