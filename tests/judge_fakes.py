@@ -30,7 +30,6 @@ class FakeLanguageModel:
         for words in self.fields:
             if near & words:
                 near |= words
-        near |= {unit for word in near for unit in units(word)}
         total, said = 0.0, set[str]()
         for unit in units(continuation):
             known = set(content_units(unit)) & near or unit in near

@@ -6,7 +6,7 @@ import pytest
 from tests.judge_fakes import FakeLanguageModel
 
 from drenpa.core.knowledge import DIMENSIONS, Dimension
-from drenpa.core.text import content_units
+from drenpa.core.text import content_units, units
 from drenpa.judge.judges import Case
 from drenpa.judge.offline import READ, OfflineJudge, likeness
 
@@ -37,7 +37,13 @@ OFF_TOPIC = {
     "bo": "མཚོ་འགྲམ་དུ་འགྲོ་བའི་རླངས་འཁོར་ཞོགས་པ་ཆུ་ཚོད་དགུ་པར་ཐོན། རྒྱུ་མཚན་ནི་ལམ་རིང་པོ་ཡ"
     "ིན། དཔེར་ན་བལ་གྱི་གོས་མཐུག་པོ་ཞིག་འཁྱེར་དགོས།",
 }
-FIELDS = [frozenset(content_units(GOOD[language] + QUESTIONS[language])) for language in GOOD]
+
+
+def words_of(text: str) -> frozenset[str]:
+    return frozenset(content_units(text) + units(text))
+
+
+FIELDS = [words_of(GOOD[lang] + QUESTIONS[lang]) - words_of(OFF_TOPIC[lang]) for lang in GOOD]
 LANGUAGES = pytest.mark.parametrize("language", ["en", "zh", "bo"])
 
 

@@ -73,11 +73,11 @@ class Evidence:
 
 # Where a ramp begins and where it is full. Chosen by eye on the ranked training candidates of the
 # starter corpus (never on benchmark items), with SmolLM2-135M-Instruct.
-PMI_RAMP = (0.05, 0.9)
-LIKENESS_RAMP = (0.05, 0.40)
-SURPRISE_RAMP = (7.0, 4.5)
-PLENTY_SCALE = 40.0  # units at which richness has 1 − 1/e of what length can give
-LIKENESS_WEIGHT = 0.6  # of relevance where there is a reference; the rest is PMI's
+PMI_RAMP = (-0.1, 0.35)
+LIKENESS_RAMP = (0.05, 0.45)
+SURPRISE_RAMP = (9.0, 7.0)
+PLENTY_SCALE = 25.0  # units at which richness has 1 − 1/e of what length can give
+LIKENESS_WEIGHT = 0.75  # of relevance where there is a reference; the rest is PMI's
 CUT_OFF = 0.6  # what a cut-off answer keeps of its quality
 EMPTY: Mapping[Dimension, float] = {
     "relevance": 0.0,
@@ -268,16 +268,16 @@ def weigh(evidence: Evidence) -> dict[Dimension, float]:
 def likeness(answer: str, reference: str) -> float:
     """Return how much an answer says what the reference says, from 0 to 1.
 
-    Two thirds from shared content units (more for those of the answer that stand in the reference
-    than for covering it: a short right answer is right), one third chrF++.
+    Three quarters from shared content units (more for those of the answer that stand in the
+    reference than for covering it: a short right answer is right), one quarter chrF++.
     """
     ours, theirs = Counter(content_units(answer)), Counter(content_units(reference))
     shared = (ours & theirs).total()
     if not shared:
-        return _chrf(answer, reference) / 3
+        return _chrf(answer, reference) / 4
     precision, recall = shared / ours.total(), shared / theirs.total()
     overlap = 1.25 * precision * recall / (0.25 * precision + recall)
-    return (2 * overlap + _chrf(answer, reference)) / 3
+    return (3 * overlap + _chrf(answer, reference)) / 4
 
 
 def tell(evidence: Evidence) -> str:
