@@ -7,13 +7,17 @@ their special tokens, and each message's text without any.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from jinja2 import TemplateError
+
 from drenpa.core.errors import ModelError
 
 _OPEN, _CLOSE = "\ue000", "\ue001"  # private-use characters that no template contains
+_MARK = re.compile(f"{_OPEN}[0-9]+{_CLOSE}")
 
 FALLBACK_TEMPLATE = (
     "{% for message in messages %}{{ '### ' + message['role'] + '\n' + message['content'] }}"
@@ -39,7 +43,8 @@ class Chat:
     """
 
     def __init__(self, tokenizer: Any) -> None:
-        """raises: ModelError when the tokenizer has no token that could end an answer."""
+        """raises: ModelError when the tokenizer has no token that could end an answer, or its chat
+        template cannot be used."""
         self.tokenizer = tokenizer
         self.has_template = bool(tokenizer.chat_template)
         template = tokenizer.chat_template if self.has_template else FALLBACK_TEMPLATE
@@ -47,7 +52,11 @@ class Chat:
         answer = [Message("user", "q"), Message("assistant", "a")]
         after = self._pieces(answer, reply=False)[-1]
         ending = self._template_ids(after)
-        special = set(tokenizer.all_special_ids)
+        # A template may close turns with a special token that the tokenizer gives no role.
+        added = tokenizer.added_tokens_decoder.items()
+        special = {number for number, token in added if token.special} | {
+            *tokenizer.all_special_ids
+        }
         ends = [token for token in ending if token in special]
         if not ends and tokenizer.eos_token_id is None:
             raise ModelError(
@@ -95,25 +104,27 @@ class Chat:
     def _pieces(self, messages: Sequence[Message], *, reply: bool) -> list[str]:
         """Render the template around the messages and return what it writes between their texts."""
         marks = [f"{_OPEN}{number}{_CLOSE}" for number in range(len(messages))]
-        rendered: str = self.tokenizer.apply_chat_template(
-            [
-                {"role": message.role, "content": mark}
-                for message, mark in zip(messages, marks, strict=True)
-            ],
-            chat_template=self._template,
-            tokenize=False,
-            add_generation_prompt=reply,
-        )
-        pieces = []
-        for mark in marks:
-            piece, found, rendered = rendered.partition(mark)
-            if not found:
-                raise ModelError(
-                    "the chat template leaves a message out or changes it; drenpa needs system, "
-                    "user and assistant turns to appear as they are"
-                )
-            pieces.append(piece)
-        return [*pieces, rendered]
+        try:
+            rendered: str = self.tokenizer.apply_chat_template(
+                [
+                    {"role": message.role, "content": mark}
+                    for message, mark in zip(messages, marks, strict=True)
+                ],
+                chat_template=self._template,
+                tokenize=False,
+                add_generation_prompt=reply,
+            )
+        except TemplateError as error:
+            raise ModelError(
+                f"the tokenizer's chat template refuses a conversation of "
+                f"{', '.join(message.role for message in messages)}: {error}"
+            ) from error
+        if _MARK.findall(rendered) != marks:
+            raise ModelError(
+                "the chat template leaves a message out, changes or repeats it; drenpa needs "
+                "system, user and assistant turns to appear as they are"
+            )
+        return _MARK.split(rendered)
 
     def _ids(self, messages: Sequence[Message], pieces: Sequence[str]) -> list[int]:
         ids = self._template_ids(pieces[0])
