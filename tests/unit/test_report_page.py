@@ -278,6 +278,19 @@ def test_the_papers_wrong_means_are_marked_where_they_are_shown(tmp_path: Path) 
     assert "63.41" not in page  # of grpo, which this report does not show
 
 
+def test_two_models_have_tables_and_figures_of_their_own(tmp_path: Path) -> None:
+    rows = verdicts(items=3) + verdicts(items=3, gain=0.0, model="org/other model")
+    found = [verdicts_artefact(tmp_path, rows)]
+    made = write_report(found, {}, ReportConfig(resamples=20), name="r", root=tmp_path)
+    figures = {path.name for path in (made.path / "figures").iterdir()}
+    assert {"bars-tiny-all.svg", "bars-org-other-model-all.svg"} <= figures
+    text = "".join(Outline((made.path / "index.html").read_text(encoding="utf-8")).text)
+    assert "tiny: From base to final" in text
+    assert "org/other model: From base to final" in text
+    assert text.count("What beats what: ") == 2
+    assert set(made.summary["headline"]) == {"tiny", "org/other model"}
+
+
 def test_a_stages_own_warning_reaches_the_page(made: Artefact) -> None:
     assert "grpo: grpo was made up" in (made.path / "index.html").read_text(encoding="utf-8")
 

@@ -63,7 +63,7 @@ def bar_chart(title: str, bars: Sequence[Bar], *, top: float, width: int = 440) 
 
     top: the right end of the axis, so that neighbouring charts share one scale.
     """
-    left, right, head, pitch = _label_room(bars), 46, 30, 22
+    left, right, head, pitch = _label_room(bars), 46, 30, 19
     height = head + pitch * len(bars) + 24
     room = width - left - right
 
