@@ -71,7 +71,6 @@ class Networks:
     policy: Any
     reference: Any
     reference_adapter: str | None
-    scoring: Any
     tokenizer: Any
 
 
@@ -111,9 +110,11 @@ def plan_reinforce(
         records = [r for r in corpus.rows("records", Record) if r.split == "train"]
         steps = schedule(records, stage, seed=stage_seed)
         networks = _load_networks(start, backbone, stage, engine, seed=stage_seed)
-        policy = Policy(LanguageModel(networks.policy, networks.tokenizer, engine), instruction)
+        room = LanguageModel(networks.policy, networks.tokenizer, engine)
+        policy = Policy(room, instruction)
+        shared = None if stage.train.lora is None else room  # adapters side by side, or a model each
         loaded = {
-            part: load_scorer(artefact, engine=engine, backbone=networks.scoring)
+            part: load_scorer(artefact, engine=engine, backbone=shared)
             for part, artefact in needed.items()
         }
         objective = Objective(**stage.objective.model_dump())
@@ -198,7 +199,7 @@ def _load_networks(
         policy, _ = load_backbone(start_folder, engine)
         policy = policy.float().requires_grad_(True)
         reference = load_backbone(start_folder, engine)[0] if stage.reset_reference else model
-        return Networks(policy, reference, None, model, tokenizer)
+        return Networks(policy, reference, None, tokenizer)
     reference_adapter = None
     if start_adapter is None:
         model = add_adapter(model, stage.train.lora, "policy", seed=seed)
@@ -210,11 +211,11 @@ def _load_networks(
             model.set_adapter("policy")
     if stage.train.gradient_checkpointing:
         model.gradient_checkpointing_enable()
-    return Networks(model, model, reference_adapter, model, tokenizer)
+    return Networks(model, model, reference_adapter, tokenizer)
 
 
 def _micro_batch(
-    places: Sequence[int], answers: Answers, pushes: Any, policy: Policy
+    places: Sequence[int], answers: Answers, pushes: Pushes, policy: Policy
 ) -> MicroBatch:
     groups = []
     for place in places:
