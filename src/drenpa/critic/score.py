@@ -118,6 +118,8 @@ class Critic:
         for number, asked, reads in self._readable(questions, answers):
             places.append(number)
             groups.append(PrefixGroup(asked.prefix, tuple(read.ids for read in reads)))
+        if not groups:
+            return written
         sampling = Sampling(
             max_new_tokens=self.layout.max_critique_tokens, temperature=temperature, seed=seed
         )
