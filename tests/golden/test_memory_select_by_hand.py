@@ -20,12 +20,12 @@ def record(name: str, kind: str = "foundation", demand: float = 2.0, stability="
 #   record      weight demand 1-known tokens cost    value
 #   a              4      2     0.5     10    20   4*2*0.5/20 = 0.2
 #   b              3      4     1.0     30    60   3*4*1.0/60 = 0.2     (a before b: by name)
-#   c              2      2     0.25    10    20   2*2*0.25/20 = 0.05
+#   c              2      2     0.5     10    20   2*2*0.5/20 = 0.1
 #   d              1      5     1.0     10    20   1*5*1.0/20 = 0.25    first
 #   giant          4      2     1.0    100   200   more than the whole budget of 110
 #   rare           4      0.5                      below 1
 #   news, mine     volatile, personal
-#   sure           known 0.9 >= 0.85
+#   sure           known 0.9 >= 0.6
 # Order d, a, b, c; bits used 20, 40, 100, 120: c does not fit into 110.
 RECORDS = [
     record("sure"),
@@ -38,7 +38,7 @@ RECORDS = [
     record("news", stability="volatile"),
     record("mine", stability="personal"),
 ]
-KNOWN = dict.fromkeys((r.id for r in RECORDS), 0.0) | {"sure": 0.9, "a": 0.5, "c": 0.75}
+KNOWN = dict.fromkeys((r.id for r in RECORDS), 0.0) | {"sure": 0.9, "a": 0.5, "c": 0.5}
 TOKENS = dict.fromkeys((r.id for r in RECORDS), 10) | {"b": 30, "giant": 100}
 
 
@@ -57,13 +57,13 @@ def test_selection_by_hand():
     values = {name: one.value for name, one in decisions.items()}
     assert values["d"] == pytest.approx(0.25)
     assert values["a"] == pytest.approx(0.2)
-    assert values["c"] == pytest.approx(0.05)
+    assert values["c"] == pytest.approx(0.1)
     reasons = {name: one.reason for name, one in decisions.items()}
     assert reasons["b"] == "number 3 of 4 by value; 100 of 110 bits used"
     assert reasons["c"] == "number 4 of 4 by value; the budget of 110 bits is spent"
     assert reasons["rare"] == "rare: demand 0.5 is below 1"
     assert reasons["news"] == "volatile: it belongs outside the weights"
-    assert reasons["sure"] == "known: probe 0.90 reaches 0.85"
+    assert reasons["sure"] == "known: probe 0.90 reaches 0.60"
     assert reasons["giant"] == "its 200 bits are more than the whole 110"
 
 

@@ -9,15 +9,15 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from drenpa.config import Config, Count, KindNumbers, NotNegative, Positive, Share
+from drenpa.config import Config, Count, KindNumbers, Positive, Share
 from drenpa.core.knowledge import KIND_WEIGHTS
 
 
 class ProbeConfig(Config):
     """How the model is asked what it knows."""
 
-    block: Annotated[int, Field(ge=3)] = 12  # questions and answers crossed with each other
-    samples: Annotated[int, Field(ge=0)] = 0  # answers sampled besides; 0 asks probabilities only
+    block: Annotated[int, Field(ge=3)] = 6  # questions and answers crossed with each other
+    samples: Annotated[int, Field(ge=0)] = 0  # answers sampled besides; 0: probabilities only
     max_new_tokens: Count = 96  # of a sampled answer
 
 
@@ -26,7 +26,7 @@ class SelectConfig(Config):
 
     weights: KindNumbers = Field(default_factory=lambda: dict(KIND_WEIGHTS))
     rare_share: Share = 0.5  # demand below this share of the median demand is rare
-    known_above: Share = 0.85  # at and above it a record counts as known
+    known_above: Share = 0.6  # at and above it a record counts as known
     bits_per_parameter: Positive = 0.1  # about 2 is the known ceiling; usable is far smaller
     bits_per_token: Positive = 4.0  # what a token of an answer costs to store
 
@@ -34,8 +34,8 @@ class SelectConfig(Config):
 class UpdateConfig(Config):
     """How probes after training are read [P14]."""
 
-    learned_gain: Share = 0.05  # a record is learned only if its probe rose by this as well
-    forgotten_below: Share = 0.7  # what was in the weights and falls below it is forgotten
+    learned_gain: Share = 0.1  # a record is learned only if its probe rose by this as well
+    forgotten_below: Share = 0.4  # what was in the weights and falls below it is forgotten
     promote_after: Count = (
         2  # probes that a changed record must stand unchanged before it may return
     )
@@ -45,7 +45,7 @@ class RecallConfig(Config):
     """When the store is asked at answer time."""
 
     passages: Count = 2
-    min_cover: Share = 0.5  # of the question's weight of words that a passage must hold
+    min_cover: Share = 0.4  # of the question's weight of words that a passage must hold
     max_passage_units: Count = 160  # words, Chinese characters, Tibetan syllables
 
 

@@ -15,6 +15,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -95,7 +96,7 @@ def terms(text: str) -> list[str]:
     found = content_units(text)
     single = [piece for piece in pieces if len(piece) == 1 and script_of(piece) == "CJK"]
     syllables = [piece for piece in pieces if script_of(piece[0]) == "TIBETAN"]
-    pairs = [f"{one}་{two}" for one, two in zip(syllables, syllables[1:], strict=False)]
+    pairs = [f"{one}་{two}" for one, two in pairwise(syllables)]
     return [*found, *single, *pairs] or pieces
 
 
