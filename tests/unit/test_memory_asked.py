@@ -1,0 +1,88 @@
+"""The policy as it is probed: asked in its chat format, against the plain model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from drenpa.config import EngineConfig
+from drenpa.core.artefacts import Plan, run_plan, write_rows
+from drenpa.core.records import Record
+from drenpa.core.roles import Sampling
+from drenpa.engine.chat import Message
+from drenpa.engine.policy import load_policy
+from drenpa.memory.asked import AskedPolicy, load_asked
+from drenpa.memory.cycle import select_memory
+from drenpa.memory.probe import AnswerLogprobs, probe_block
+from drenpa.memory.select import Decision
+from drenpa.memory.settings import MemoryConfig
+
+ENGINE = EngineConfig(device="cpu", dtype="float32")
+PAIRS = [("who?", "me"), ("who?", "you, then <|im_end|>"), ("why", ""), ("why", "ཚེག་")]
+
+
+@pytest.fixture(scope="module")
+def asked(tiny_folder) -> AskedPolicy:
+    return load_asked(tiny_folder(), engine=ENGINE, instruction="Be brief.")
+
+
+def test_an_answers_log_probability_is_that_of_the_whole_chat_run_through_the_model(asked):
+    room = asked._policy.language_model
+    expected = []
+    for question, answer in PAIRS:
+        prompt = room.chat.prompt([Message("system", "Be brief."), Message("user", question)])
+        ids = room.chat.text(answer)
+        with torch.no_grad():
+            logits = room.model(torch.tensor([[*prompt, *ids]])).logits[0].log_softmax(-1)
+        steps = [float(logits[len(prompt) - 1 + n, token]) for n, token in enumerate(ids)]
+        expected.append((pytest.approx(sum(steps), abs=1e-4), len(ids)))
+    assert asked.logprobs(PAIRS) == expected
+
+
+def test_pairs_come_back_in_the_order_they_were_asked(asked):
+    forth, back = asked.logprobs(PAIRS), asked.logprobs(PAIRS[::-1])
+    for (total, tokens), (other, same) in zip(forth, back[::-1], strict=True):
+        assert total == pytest.approx(other, abs=1e-4)
+        assert tokens == same
+
+
+def test_the_weights_are_counted(asked):
+    model = asked._policy.language_model.model
+    assert asked.parameters == model.num_parameters() > 1000
+
+
+def test_it_samples_as_its_policy_does(asked, tiny_folder):
+    policy = load_policy(tiny_folder(), engine=ENGINE, instruction="Be brief.")
+    sampling = Sampling(max_new_tokens=5, seed=3)
+    assert asked.generate(["who?"], group=2, sampling=sampling) == policy.generate(
+        ["who?"], group=2, sampling=sampling
+    )
+
+
+def test_a_plain_language_model_can_be_probed_too(tiny_folder):
+    model: AnswerLogprobs = load_policy(tiny_folder(), engine=ENGINE).language_model
+    rows = [
+        Record(id=name, kind="foundation", question=f"what is {name}", answer=f"it is {name}")
+        for name in ("ka", "kha", "ga")
+    ]
+    assert [probe.record for probe in probe_block(rows, model)] == ["ka", "kha", "ga"]
+
+
+def test_a_selection_runs_on_a_real_model(tiny_folder, tmp_path: Path):
+    rows = [
+        Record(id=name, kind="foundation", question=f"what is {name}", answer=f"it is {name}")
+        for name in ("ka", "kha", "ga")
+    ]
+
+    def work(folder: Path):
+        write_rows(folder / "records.parquet", rows)
+        return {}
+
+    corpus = run_plan(Plan("corpus", "corpus", tmp_path, {}, {}, (), work))
+    config = MemoryConfig(probe={"samples": 1, "max_new_tokens": 4})
+    memory = select_memory(corpus, str(tiny_folder()), config, root=tmp_path, engine=ENGINE)
+    assert memory.inputs["policy"]["path"] == str(tiny_folder())
+    assert {row.place for row in memory.rows("decisions", Decision)} == {"internalise"}
+    assert memory.summary["mean_known"] < 0.3
