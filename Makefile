@@ -1,0 +1,39 @@
+# Two commands do everything: `make demo` and `make test`. Each makes its own environment.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+
+.PHONY: demo test test-slow bench lint clean
+
+demo: $(VENV)/.demo  ## the whole method on a real small model, ending with a table
+	$(BIN)/drenpa run recipes/demo.yaml
+
+test: $(VENV)/.test  ## lint, types and every fast test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -n 2 --dist worksteal -m "not slow and not gpu"
+
+test-slow: $(VENV)/.test  ## what takes minutes: real models, kills, browsers, peers
+	$(BIN)/pytest -m "slow" -v
+
+bench: $(VENV)/.test  ## speed and memory against peers, as ratios in one run
+	$(BIN)/python benchmarks/engine.py --json runs/engine.json
+
+# torch is pinned through the constraints file for CPU machines; with a GPU: make CONSTRAINTS= demo
+CONSTRAINTS ?= -c constraints.txt
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+$(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet $(CONSTRAINTS) -e .
+	touch $@
+
+$(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet $(CONSTRAINTS) -e ".[test]"
+	touch $@ $(VENV)/.demo
+
+clean:  ## drop the environment and caches; runs/ stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
