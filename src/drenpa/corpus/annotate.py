@@ -32,6 +32,8 @@ from drenpa.core.knowledge import Kind, Stability
 from drenpa.core.records import Candidate, Identifier, Ranking, Record, Row, Text
 from drenpa.corpus.audit import RATERS, Rating, disputes, faults_found, majority_kind
 from drenpa.corpus.classify import suggest_kind
+from drenpa.corpus.formats import Faults
+from drenpa.corpus.intake import check_ids, read_rows
 
 Phase = Literal["question", "answer", "audit", "adjudication", "accepted", "rejected"]
 Action = Literal[
@@ -200,6 +202,18 @@ class Item:
         if self.phase != "audit":
             return self.ratings
         return tuple(rating for rating in self.ratings if rating.rater == person)
+
+
+def read_drafts(path: Path | str) -> list[Draft]:
+    """Read items for the rounds from JSON Lines, CSV or Parquet.
+
+    raises: DataError with every fault found.
+    """
+    faults = Faults()
+    drafts = read_rows(Path(path), Draft, faults)
+    check_ids(drafts, faults)
+    faults.check()
+    return [entry.row for entry in drafts]
 
 
 def may_work(item: Item, person: str) -> bool:
@@ -667,8 +681,16 @@ def export(store: Store, folder: Path) -> dict[str, int]:
 
     Return how many rows each file has. A file is the old one or wholly the new one.
     """
-    items = store.items()
-    rows: dict[str, list[str]] = {
+    rows = exported_lines(store.items())
+    for name, lines in rows.items():
+        write_text(folder / name, "".join(line + "\n" for line in lines))
+    return {name: len(lines) for name, lines in rows.items()}
+
+
+def exported_lines(items: Sequence[Item]) -> dict[str, list[str]]:
+    """Return the lines of each file that `export` writes; ratings only of items rated to the
+    end."""
+    return {
         "records.jsonl": [record.model_dump_json() for record in accepted_records(items)],
         "rankings.jsonl": [ranking.model_dump_json() for ranking in collected_rankings(items)],
         "ratings.jsonl": [
@@ -678,6 +700,3 @@ def export(store: Store, folder: Path) -> dict[str, int]:
             for rating in item.ratings
         ],
     }
-    for name, lines in rows.items():
-        write_text(folder / name, "".join(line + "\n" for line in lines))
-    return {name: len(lines) for name, lines in rows.items()}

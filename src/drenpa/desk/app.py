@@ -1,0 +1,279 @@
+"""The annotation desk: plain pages and forms over the rounds of `corpus.annotate`.
+
+It serves this machine alone unless host names are given, takes forms only from its own pages, and
+runs no script. People say who they are and are believed, so the desk belongs on one's own machine
+or behind something that checks names. The rules are not here: every step goes through the store,
+and what it refuses is shown beside what was typed.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any, get_args
+from urllib.parse import quote, unquote, urlencode, urlsplit
+
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.staticfiles import StaticFiles
+
+from drenpa.core.knowledge import KINDS, STABILITIES
+from drenpa.corpus.annotate import (
+    PHASES,
+    Action,
+    ConflictError,
+    Event,
+    Item,
+    RuleError,
+    Store,
+    exported_lines,
+    may_work,
+    read_drafts,
+)
+from drenpa.corpus.audit import ASPECTS
+from drenpa.corpus.clean import clean_text
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+PAGE = 50  # items on a page of the list
+MAX_FORM_BYTES = 2**20
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; "
+        "frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+Form = Mapping[str, str]
+_FOLDER = Path(__file__).parent
+
+
+async def _form_of(request: Request) -> Form:
+    form = await request.form(max_files=0)
+    return {name: value for name, value in form.items() if isinstance(value, str)}
+
+
+TypedForm = Annotated[Form, Depends(_form_of)]
+
+
+def create_app(store_path: Path | str, *, hosts: Sequence[str] = LOOPBACK) -> FastAPI:
+    """Return the desk over the store at `store_path`, which is made if it is not there.
+
+    hosts: the names under which the desk may be asked for; a request to any other is refused, so
+           that no page elsewhere can reach it through a name that points here.
+    """
+    store = Store(store_path)
+    pages = Environment(
+        loader=PackageLoader("drenpa.desk"), autoescape=True, undefined=StrictUndefined
+    )
+
+    @asynccontextmanager
+    async def closing(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        store.close()
+
+    app = FastAPI(
+        title="drenpa desk", docs_url=None, redoc_url=None, openapi_url=None, lifespan=closing
+    )
+    app.mount("/static", StaticFiles(directory=_FOLDER / "static"))
+
+    @app.middleware("http")
+    async def guard(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
+        refusal = _refusal(request, hosts)
+        response = PlainTextResponse(*refusal) if refusal else await answer(request)
+        response.headers.update(_HEADERS)
+        return response
+
+    def page(name: str, request: Request, status: int = 200, **values: Any) -> HTMLResponse:
+        person = _person(request)
+        text = pages.get_template(name).render(
+            person=person, kinds=KINDS, stabilities=STABILITIES, aspects=ASPECTS, **values
+        )
+        return HTMLResponse(text, status)
+
+    def item_page(
+        request: Request,
+        item: Item,
+        *,
+        typed: Form | None = None,
+        fault: str = "",
+        status: int = 200,
+    ) -> HTMLResponse:
+        person = _person(request)
+        history = store.history(item.id)
+        return page(
+            "item.html",
+            request,
+            status,
+            item=item,
+            typed=typed or {},
+            fault=fault,
+            may_work=bool(person) and may_work(item, person),
+            ratings=item.visible_ratings(person),
+            own_order={e.candidate: e for e in item.orders[person].ranks}
+            if person in item.orders
+            else {},
+            history=[_told(event, item, person) for event in reversed(history)],
+            can_undo=len(history) > 1
+            and history[-1].actor == person
+            and history[-1].action not in ("undo", "import"),
+        )
+
+    @app.get("/")
+    def overview(request: Request, phase: str = "", start: int = 0) -> HTMLResponse:
+        items = store.items()
+        shown = [item for item in items if not phase or item.phase == phase]
+        start = max(0, start)
+        return page(
+            "list.html",
+            request,
+            counts={name: sum(item.phase == name for item in items) for name in PHASES},
+            total=len(items),
+            phase=phase,
+            items=shown[start : start + PAGE],
+            start=start,
+            more=start + PAGE if start + PAGE < len(shown) else None,
+            before=max(0, start - PAGE) if start else None,
+        )
+
+    @app.post("/name")
+    def say_name(form: TypedForm) -> RedirectResponse:
+        response = RedirectResponse("/", 303)
+        name = quote(clean_text(form.get("name", ""))[:80])
+        response.set_cookie("person", name, httponly=True, samesite="strict")
+        return response
+
+    @app.get("/next")
+    def next_item(request: Request, phase: str) -> RedirectResponse:
+        person = _person(request)
+        found = store.next_item(person, phase) if person and phase in PHASES else None
+        place = (
+            f"/item?{urlencode({'id': found.id})}" if found else f"/?{urlencode({'phase': phase})}"
+        )
+        return RedirectResponse(place, 303)
+
+    @app.get("/item")
+    def show_item(request: Request, id: str) -> HTMLResponse:  # noqa: A002 - the address says id
+        try:
+            return item_page(request, store.item(id))
+        except RuleError as error:
+            return page("fault.html", request, 404, fault=str(error))
+
+    @app.post("/item/{action}")
+    def step(request: Request, action: str, id: str, form: TypedForm) -> Response:  # noqa: A002
+        if action not in get_args(Action):
+            return page("fault.html", request, 404, fault=f"no step is called {action}")
+        seen = form.get("seen", "")
+        try:
+            item = store.item(id)
+            content = _content(action, form, item)
+            store.act(
+                id,
+                action,  # type: ignore[arg-type]
+                _person(request),
+                content,
+                seen=int(seen) if seen.isascii() and seen.isdigit() else -1,
+            )
+        except RuleError as error:
+            status = 409 if isinstance(error, ConflictError) else 400
+            try:
+                return item_page(
+                    request, store.item(id), typed=form, fault=str(error), status=status
+                )
+            except RuleError:
+                return page("fault.html", request, 404, fault=str(error))
+        return RedirectResponse(f"/item?{urlencode({'id': id})}", 303)
+
+    @app.get("/export/{name}")
+    def exported(request: Request, name: str) -> Response:
+        files = exported_lines(store.items())
+        if name not in files:
+            return page("fault.html", request, 404, fault=f"there is no file {name}")
+        return PlainTextResponse(
+            "".join(line + "\n" for line in files[name]),
+            media_type="application/jsonl; charset=utf-8",
+            headers={"Content-Disposition": f'attachment; filename="{name}"'},
+        )
+
+    return app
+
+
+def serve(store_path: Path | str, *, drafts: Sequence[Path | str] = (), port: int = 8765) -> None:
+    """Serve the desk to this machine until it is stopped, after bringing the drafts in.
+
+    drafts: files of items for the rounds; those already in the store are passed over.
+    raises: DataError with every fault in the files.
+    """
+    import uvicorn
+
+    rows = [draft for path in drafts for draft in read_drafts(path)]
+    if rows:
+        with Store(store_path) as store:
+            store.add(rows, actor="import")
+    uvicorn.run(create_app(store_path), host=LOOPBACK[0], port=port, log_level="warning")
+
+
+def _refusal(request: Request, hosts: Sequence[str]) -> tuple[str, int] | None:
+    """Why a request is not answered: another host name, a form from elsewhere, or too large."""
+    host = request.headers.get("host", "")
+    if urlsplit(f"//{host}").hostname not in hosts:
+        return "This desk is not served under that name.\n", 421
+    if request.method in ("GET", "HEAD"):
+        return None
+    origin = request.headers.get("origin") or request.headers.get("referer", "")
+    if urlsplit(origin).netloc != host or not host:
+        return "Forms are taken from this desk's own pages only.\n", 403
+    length = request.headers.get("content-length", "")
+    if not length.isdigit() or int(length) > MAX_FORM_BYTES:
+        return "The form is too large.\n", 413
+    return None
+
+
+def _person(request: Request) -> str:
+    return unquote(request.cookies.get("person", "")).strip()
+
+
+def _content(action: str, form: Form, item: Item) -> dict[str, Any]:
+    """The fields of an action from those of its form; the store checks them."""
+    texts = {name: clean_text(value) for name, value in form.items()}
+    if action == "undo":
+        return {"version": item.version}
+    if action == "add_candidate":
+        taken = {candidate.id for candidate in item.candidates}
+        free = (name for name in string.ascii_lowercase if name not in taken)
+        return {"id": next(free, str(len(taken) + 1)), "answer": texts.get("answer", "")}
+    if action == "rank":
+        return {
+            "ranks": [
+                {
+                    "candidate": candidate.id,
+                    "rank": texts.get(f"rank-{candidate.id}", ""),
+                    "note": texts.get(f"note-{candidate.id}", ""),
+                }
+                for candidate in item.candidates
+            ]
+        }
+    content: dict[str, Any] = {name: value for name, value in texts.items() if name != "seen"}
+    if action == "rate":
+        content["agrees"] = content.get("agrees") == "yes"
+    return content
+
+
+def _told(event: Event, item: Item, person: str) -> dict[str, Any]:
+    """An event as the history shows it; what other raters and annotators said stays hidden."""
+    hidden = event.actor != person and (
+        event.action == "rank" or (event.action == "rate" and item.phase == "audit")
+    )
+    values = event.content.get("draft", event.content)
+    return {
+        "version": event.version,
+        "action": event.action.replace("_", " "),
+        "actor": event.actor,
+        "at": event.at,
+        "values": {} if hidden else {k: v for k, v in values.items() if v not in ("", None, [])},
+        "hidden": hidden,
+    }

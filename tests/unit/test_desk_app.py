@@ -1,0 +1,258 @@
+"""The desk: people work through their rounds with plain forms, and nobody else can."""
+
+import json
+import re
+
+import pytest
+from starlette.testclient import TestClient
+
+from drenpa.core.records import Ranking, Record
+from drenpa.corpus.annotate import Draft, Store
+from drenpa.corpus.intake import read_rankings, read_records
+from drenpa.desk.app import create_app
+
+HOST = "http://127.0.0.1:8765"
+NASTY = "<script>alert('x')</script> & \"quotes\" {{ 7 * 7 }}"
+RATING = {
+    "agrees": "yes",
+    "kind": "foundation",
+    "quality": "2",
+    "diversity": "1",
+    "timeliness": "1",
+    "professionalism": "2",
+}
+
+
+class Desk:
+    """A browser that fills in the desk's own forms."""
+
+    def __init__(self, client: TestClient) -> None:
+        self.client = client
+
+    def am(self, name):
+        self.client.cookies.clear()
+        assert self.post("/name", {"name": name}).status_code == 303
+        return self
+
+    def post(self, path, values, **headers):
+        return self.client.post(
+            path, data=values, headers={"Origin": HOST} | headers, follow_redirects=False
+        )
+
+    def item(self, name="a/1"):
+        return self.client.get("/item", params={"id": name})
+
+    def step(self, action, values, name="a/1"):
+        seen = re.search(r'name="seen" value="(\d+)"', self.item(name).text)
+        return self.post(f"/item/{action}?id={name}", values | {"seen": seen[1] if seen else ""})
+
+
+@pytest.fixture
+def path(tmp_path):
+    with Store(tmp_path / "desk.db") as store:
+        store.add(
+            [
+                Draft(id="a/1", question="What is a verb?", answer=NASTY, source="book"),
+                Draft(id="bo", question="ཡི་གེ་གང་ཡིན།", language="bo"),
+            ],
+            actor="import",
+        )
+    return tmp_path / "desk.db"
+
+
+@pytest.fixture
+def desk(path):
+    with TestClient(create_app(path), base_url=HOST) as client:
+        yield Desk(client)
+
+
+QUESTION = {
+    "question": "What does a verb do?",
+    "kind": "foundation",
+    "stability": "slow",
+    "demand": "2",
+}
+
+
+def accepted(desk):
+    desk.am("Dolma").step("edit_question", QUESTION)
+    desk.am("Tashi").step("edit_answer", {"answer": "It names\r\nan action.", "kind": "foundation"})
+    for answer in ("A doing word.", "A thing."):
+        desk.step("add_candidate", {"answer": answer})
+    for rater in ("r1", "r2", "r3"):
+        assert desk.am(rater).step("rate", RATING).status_code == 303
+
+
+def test_an_item_goes_from_question_to_export_through_the_forms(desk, tmp_path):
+    accepted(desk)
+    desk.am("པད་མ་")
+    order = {"rank-a": "1", "note-a": "short but right", "rank-b": "2", "note-b": "no"}
+    assert desk.step("rank", order).status_code == 303
+    for name in ("records.jsonl", "rankings.jsonl"):
+        (tmp_path / name).write_text(desk.client.get(f"/export/{name}").text)
+    assert read_records(tmp_path / "records.jsonl") == [
+        Record(
+            id="a/1",
+            kind="foundation",
+            question="What does a verb do?",
+            answer="It names\nan action.",
+            source="book",
+            stability="slow",
+            demand=2.0,
+        )
+    ]
+    [ranking] = read_rankings(tmp_path / "rankings.jsonl", records=["a/1"])
+    assert isinstance(ranking, Ranking)
+    assert ranking.annotator == "པད་མ་"
+    assert [(c.rank, c.note) for c in ranking.candidates] == [(1, "short but right"), (2, "no")]
+    ratings = desk.client.get("/export/ratings.jsonl").text.splitlines()
+    assert [json.loads(line)["rater"] for line in ratings] == ["r1", "r2", "r3"]
+
+
+def test_everything_shown_is_escaped(desk):
+    desk.am(NASTY)
+    for page in (desk.item(), desk.client.get("/"), desk.client.get("/?phase=<script>")):
+        assert page.status_code == 200
+        assert "<script" not in page.text
+        assert "49" not in page.text
+    assert "&lt;script&gt;alert" in desk.item().text
+    missing = desk.item("<script>")
+    assert missing.status_code == 404
+    assert "<script" not in missing.text
+
+
+def test_each_round_shows_its_own_form_only(desk):
+    assert "Round 1" not in desk.item().text  # nobody has said who they are
+    desk.am("Dolma")
+    page = desk.item().text
+    assert "Round 1" in page
+    assert "Round 2" not in page
+    desk.step("edit_question", QUESTION)
+    page = desk.item().text
+    assert "Round 2" in page
+    assert "Round 1" not in page
+
+
+def test_the_rules_hold_against_hand_made_forms(desk):
+    desk.am("Dolma")
+    response = desk.step("edit_question", QUESTION | {"answer": "smuggled"})
+    assert response.status_code == 400
+    assert "Extra inputs are not permitted" in response.text
+    assert "What does a verb do?" in response.text  # what was typed is still there
+    assert desk.step("edit_answer", {"answer": "x", "kind": "foundation"}).status_code == 400
+    assert desk.step("burn", {}).status_code == 404
+    assert desk.step("import", {}).status_code == 400
+    assert desk.step("rate", RATING, name="nothing").status_code == 404
+
+
+def test_a_step_without_a_name_is_refused(desk):
+    response = desk.post("/item/edit_question?id=a/1", QUESTION | {"seen": "1"})
+    assert response.status_code == 400
+    assert "who are you?" in response.text
+
+
+def test_two_people_on_one_item_the_second_is_told_and_keeps_what_was_typed(desk):
+    desk.am("Dolma").step("edit_question", QUESTION)
+    desk.am("Tashi")
+    late = QUESTION | {"seen": "1", "question": "My own words"}
+    response = desk.post("/item/edit_question?id=a/1", late)
+    assert response.status_code == 409
+    assert "Dolma changed it meanwhile" in response.text
+
+
+def test_raters_see_neither_scores_nor_comments_of_the_others(desk):
+    desk.am("Dolma").step("edit_question", QUESTION)
+    desk.step("edit_answer", {"answer": "It acts.", "kind": "foundation"})
+    desk.am("r1").step("rate", RATING | {"comment": "a secret remark"})
+    assert "a secret remark" in desk.item().text
+    desk.am("r2")
+    page = desk.item().text
+    assert "a secret remark" not in page
+    assert "hidden from you" in page
+    assert "Your rating" in page or "your rating" in page
+    desk.am("Dolma")
+    assert "your rating" not in desk.item().text
+
+
+def test_orders_of_other_annotators_stay_hidden(desk):
+    accepted(desk)
+    desk.am("Pema").step("rank", {"rank-a": "1", "rank-b": "2", "note-a": "a private note"})
+    assert "a private note" in desk.item().text
+    desk.am("Nyima")
+    assert "a private note" not in desk.item().text
+
+
+def test_a_last_step_can_be_undone_by_who_did_it(desk):
+    desk.am("Dolma").step("edit_question", QUESTION)
+    assert "Undo my last step" in desk.item().text
+    assert desk.step("undo", {}).status_code == 303
+    assert "Round 1" in desk.item().text
+    assert "Undo my last step" not in desk.item().text
+
+
+def test_the_next_link_leads_to_work(desk):
+    assert (
+        desk.client.get("/next?phase=question", follow_redirects=False)
+        .headers["location"]
+        .startswith("/?")
+    )
+    desk.am("Dolma")
+    page = desk.client.get("/next?phase=question")
+    assert "Round 1" in page.text
+    assert "Nothing here" in desk.client.get("/next?phase=adjudication").text
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1:9999"},
+        {"Origin": "", "Referer": "http://evil.example/127.0.0.1:8765"},
+    ],
+)
+def test_forms_from_elsewhere_are_refused(desk, headers):
+    desk.am("Dolma")
+    response = desk.post("/item/edit_question?id=a/1", QUESTION | {"seen": "1"}, **headers)
+    assert response.status_code == 403
+    desk.client.cookies.clear()
+    assert "Dolma" not in desk.item().text
+
+
+def test_a_form_without_origin_or_referer_is_refused_and_a_referer_will_do(desk):
+    assert desk.client.post("/name", data={"name": "x"}).status_code == 403
+    own = {"Referer": f"{HOST}/item?id=1"}
+    response = desk.client.post("/name", data={"name": "x"}, headers=own, follow_redirects=False)
+    assert response.status_code == 303
+
+
+def test_another_host_name_is_refused(desk):
+    assert desk.client.get("/", headers={"Host": "evil.example:8765"}).status_code == 421
+    assert desk.client.get("/", headers={"Host": "localhost:8765"}).status_code == 200
+    assert desk.client.get("/", headers={"Host": "[::1]:8765"}).status_code == 200
+
+
+def test_no_script_may_run_and_no_page_may_frame_the_desk(desk):
+    policy = desk.client.get("/").headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert desk.client.get("/static/desk.css").status_code == 200
+    assert "http" not in desk.client.get("/static/desk.css").text
+
+
+def test_a_form_that_is_too_large_is_refused(desk):
+    assert desk.post("/name", {"name": "x" * (2**20 + 1)}).status_code == 413
+
+
+def test_a_long_list_has_pages(path):
+    with Store(path) as store:
+        store.add([Draft(id=f"n{n:03}", question="Why?") for n in range(60)], actor="import")
+    with TestClient(create_app(path), base_url=HOST) as client:
+        first = client.get("/").text
+        assert "n010" in first
+        assert "n059" not in first
+        assert "n059" in client.get("/?start=50").text
+
+
+def test_tibetan_is_marked_as_such(desk):
+    assert '<p class="text" lang="bo">ཡི་གེ་གང་ཡིན།</p>' in desk.item("bo").text
