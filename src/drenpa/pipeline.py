@@ -233,9 +233,11 @@ def _reinforce(recipe: Recipe, strategy: str, stage: StageConfig, start: str) ->
 
 def _benchmark(recipe: Recipe, strategy: str, policy: str | None) -> Step:
     config = recipe.benchmark
-    needs = ("curate", *((policy,) if policy else ()))
+    judge = ("critic",) if config.judge.name == "critic" else ()
+    needs = dict.fromkeys(("curate", *((policy,) if policy else ()), *judge))
 
     def plan(made: Mapping[str, Artefact]) -> Plan:
+        from drenpa.critic.score import load_critic
         from drenpa.judge.bench import plan_benchmark
 
         return plan_benchmark(
@@ -248,9 +250,11 @@ def _benchmark(recipe: Recipe, strategy: str, policy: str | None) -> Step:
             language=recipe.language,
             root=recipe.folder,
             seed=recipe.seed,
+            critic=made["critic"] if judge else None,
+            load_scorer=load_critic if judge else None,
         )
 
-    return Step(f"benchmark-{strategy}", "benchmark", needs, plan)
+    return Step(f"benchmark-{strategy}", "benchmark", tuple(needs), plan)
 
 
 def _report(recipe: Recipe, before: list[str]) -> Step:
