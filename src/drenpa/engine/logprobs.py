@@ -125,7 +125,7 @@ def _any_head(backbone: Backbone) -> _Take:
 
 
 def _entropy(scaled_CV: Tensor, asked: bool) -> Tensor:
-    """Return entropies [C] in nats of the distributions with these logits, or zeros when not asked."""
+    """Return entropies [C] in nats of softmax distributions, or zeros when not asked."""
     if not asked:
         return scaled_CV.new_zeros(len(scaled_CV))
     probs_CV = scaled_CV.softmax(-1)

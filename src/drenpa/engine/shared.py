@@ -71,7 +71,7 @@ def why_unshared(backbone: Backbone, longest: int) -> str | None:
             return f"it has layers of type {kind}"
         span = spans[kind]
         if span is not None and longest > span:
-            return f"rows of {longest} tokens are longer than its window of {span}"
+            return f"some rows are longer than its window of {span} tokens"
     if any(name.endswith("sinks") for name, _ in trunk.named_parameters()):
         return "its attention has sinks"
     if getattr(config, "num_kv_shared_layers", 0):

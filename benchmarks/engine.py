@@ -1,0 +1,238 @@
+"""Shared prefixes against what users have today: `python benchmarks/engine.py --model FOLDER`.
+
+Each row names what was done and the ratio of the peer's process CPU seconds to drenpa's (more is
+better): both sides do the same work in one process, take turns, and the median of the rounds
+counts. Wall time stands beside it, and means little on a machine that others use. Peak memory is
+what a side added to the process while it ran.
+
+decode   one sampled continuation per row                    vs `generate`
+update   log-probabilities of completions, forward and back  vs a padded batch, head on completions
+critic   a critique and the state its score is read at       vs `generate`, then a second forward
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+from transformers import AutoModelForCausalLM
+
+from drenpa.core.roles import Sampling
+from drenpa.engine.logprobs import next_token_logprobs
+from drenpa.engine.prefix import PrefixGroup, suffix_states
+from drenpa.engine.sample import sample
+
+MATRIX_PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm")
+PAGE = 4096
+
+
+@dataclass(frozen=True)
+class Side:
+    """Medians of one side: process CPU seconds, wall seconds, megabytes added at the peak."""
+
+    cpu: float
+    wall: float
+    peak_mb: float
+
+
+def measure(work: Callable[[], Any]) -> Side:
+    gc.collect()
+    before, peak, done = resident(), [0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.02):
+            peak[0] = max(peak[0], resident() - before)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    cpu, wall = time.process_time(), time.perf_counter()
+    work()
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    done.set()
+    watcher.join()
+    return Side(cpu, wall, peak[0] / 1e6)
+
+
+def resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
+
+
+def duel(
+    ours: Callable[[], Any], peer: Callable[[], Any], rounds: int, warm_up: bool = False
+) -> dict[str, Any]:
+    """Let both sides take turns; return the ratio and the medians."""
+    sides: dict[str, list[Side]] = {"drenpa": [], "peer": []}
+    for turn in range(-warm_up, rounds):
+        order = [("drenpa", ours), ("peer", peer)]
+        for name, work in order if turn % 2 == 0 else order[::-1]:
+            side = measure(work)
+            if turn >= 0:
+                sides[name].append(side)
+    middle = {
+        name: Side(*(statistics.median(column) for column in zip(*map(_values, runs), strict=True)))
+        for name, runs in sides.items()
+    }
+    ratio = middle["peer"].cpu / middle["drenpa"].cpu
+    return {"ratio": ratio, **{name: asdict(side) for name, side in middle.items()}}
+
+
+def _values(side: Side) -> tuple[float, float, float]:
+    return side.cpu, side.wall, side.peak_mb
+
+
+def matmul_share(work: Callable[[], Any]) -> float:
+    """Return the share of matrix products in the time that operators take."""
+    with profile(activities=[ProfilerActivity.CPU]) as trace:
+        work()
+    rows = trace.key_averages()
+    whole = sum(row.self_cpu_time_total for row in rows)
+    return sum(row.self_cpu_time_total for row in rows if row.key in MATRIX_PRODUCTS) / whole
+
+
+class Bench:
+    def __init__(self, model: Any, rounds: int) -> None:
+        self.model = model
+        self.rounds = rounds
+        self.random = torch.Generator().manual_seed(0)
+
+    def tokens(self, count: int) -> tuple[int, ...]:
+        high = self.model.config.vocab_size - 1
+        return tuple(torch.randint(10, high, (count,), generator=self.random).tolist())
+
+    def groups(self, rows: int, group: int, prompt: int) -> list[PrefixGroup]:
+        prompts = [self.tokens(prompt) for _ in range(rows // group)]
+        return [PrefixGroup(ids[:-1], (ids[-1:],) * group) for ids in prompts]
+
+    def generate(self, groups: list[PrefixGroup], new: int) -> Tensor:
+        ids = torch.tensor([g.prefix + s for g in groups for s in g.suffixes])
+        with torch.no_grad():
+            return self.model.generate(
+                ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=new,
+                min_new_tokens=new,
+                do_sample=True,
+                temperature=1.0,
+                top_k=0,
+                top_p=1.0,
+                pad_token_id=0,
+            )
+
+    def decode(self, prompt: int, rows: int, new: int) -> dict[str, Any]:
+        groups = self.groups(rows, 8, prompt)
+        short = Sampling(max_new_tokens=min(new, 16))
+        self.generate(groups, 2)  # both sides come to the clock warm
+        share = matmul_share(lambda: sample(self.model, groups, short, stop_ids=[], max_rows=rows))
+        found = duel(
+            lambda: sample(
+                self.model, groups, Sampling(max_new_tokens=new), stop_ids=[], max_rows=rows
+            ),
+            lambda: self.generate(groups, new),
+            self.rounds,
+        )
+        return {"prompt": prompt, "rows": rows, "new": new, "matmul_share": share, **found}
+
+    def update(self, prompt: int, group: int, completion: int) -> dict[str, Any]:
+        ids = self.tokens(prompt)
+        rows = tuple((ids[-1], *self.tokens(completion)) for _ in range(group))
+        shared = [PrefixGroup(ids[:-1], rows)]
+        padded = torch.tensor([ids[:-1] + row for row in rows])
+
+        def ours() -> None:
+            states = suffix_states(self.model, shared)
+            next_token_logprobs(self.model, states).logprobs_NT.mean().backward()
+            self.model.zero_grad()
+
+        def peer() -> None:
+            hidden = self.model.model(input_ids=padded, use_cache=False).last_hidden_state
+            logits = self.model.lm_head(hidden[:, prompt - 1 : -1])
+            chosen = logits.float().log_softmax(-1).gather(2, padded[:, prompt:, None])
+            chosen.mean().backward()
+            self.model.zero_grad()
+
+        found = duel(ours, peer, self.rounds, warm_up=True)
+        return {"prompt": prompt, "group": group, "completion": completion, **found}
+
+    def critic(self, prompt: int, rows: int, answer: int, critique: int) -> dict[str, Any]:
+        groups = [
+            PrefixGroup(self.tokens(prompt), tuple(self.tokens(answer) for _ in range(8)))
+            for _ in range(rows // 8)
+        ]
+        close = 2
+        self.generate(groups, 2)  # both sides come to the clock warm
+        sample(self.model, groups, Sampling(max_new_tokens=2), stop_ids=[], close_id=close)
+        sampling = Sampling(max_new_tokens=critique)
+
+        def peer() -> None:
+            written = self.generate(groups, critique)
+            closed = torch.cat([written, torch.full_like(written[:, :1], close)], dim=1)
+            with torch.no_grad():
+                self.model.model(input_ids=closed, use_cache=False)
+
+        found = duel(
+            lambda: sample(self.model, groups, sampling, stop_ids=[], close_id=close),
+            peer,
+            self.rounds,
+        )
+        shape = {"prompt": prompt, "rows": rows, "answer": answer, "critique": critique}
+        return {**shape, **found}
+
+
+SHAPES: dict[str, list[tuple[int, ...]]] = {
+    "decode": [(p, n, 64) for p in (64, 128, 256, 512) for n in (8, 32, 64)],
+    "update": [(64, 8, 64), (128, 8, 64), (256, 8, 64), (128, 4, 64), (128, 16, 64), (128, 8, 128)],
+    "critic": [(192, 8, 64, 64), (192, 32, 64, 64), (320, 32, 128, 64)],
+}
+QUICK: dict[str, list[tuple[int, ...]]] = {
+    "decode": [(128, 32, 64), (256, 64, 64)],
+    "update": [(128, 8, 64)],
+    "critic": [(192, 32, 64, 64)],
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", required=True, help="folder of a causal language model")
+    parser.add_argument("--json", type=Path, help="write every figure here")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--parts", nargs="+", choices=sorted(SHAPES), default=sorted(SHAPES))
+    parser.add_argument("--quick", action="store_true", help="one or two shapes of each part")
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    model = AutoModelForCausalLM.from_pretrained(chosen.model, dtype=torch.bfloat16).eval()
+    bench = Bench(model, chosen.rounds)
+    results: dict[str, Any] = {"threads": chosen.threads, "rounds": chosen.rounds}
+    for part in chosen.parts:
+        results[part] = []
+        for shape in (QUICK if chosen.quick else SHAPES)[part]:
+            row = getattr(bench, part)(*shape)
+            results[part].append(row)
+            print(line(part, row), flush=True)
+            if chosen.json:
+                chosen.json.write_text(json.dumps(results, indent=1))
+
+
+def line(part: str, row: dict[str, Any]) -> str:
+    ours, peer = row["drenpa"], row["peer"]
+    shape = " ".join(f"{k}={v}" for k, v in row.items() if isinstance(v, int))
+    share = f", matrix products {row['matmul_share']:.0%}" if "matmul_share" in row else ""
+    return (
+        f"{part:7}{shape:42} {row['ratio']:5.2f}x cpu ({peer['cpu']:.1f} / {ours['cpu']:.1f} s), "
+        f"peak {peer['peak_mb']:.0f} / {ours['peak_mb']:.0f} MB{share}"
+    )
+
+
+if __name__ == "__main__":
+    main()
