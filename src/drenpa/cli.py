@@ -27,6 +27,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+MODEL_SIGNS = ("manifest.json", "config.json", "adapter_config.json")
+
 RecipeFile = Annotated[Path, typer.Argument(help="A recipe (YAML).", metavar="RECIPE")]
 Overlay = Annotated[
     list[Path] | None, typer.Option("--overlay", "-o", help="YAML laid over the recipe, in order.")
@@ -162,7 +164,9 @@ def show(
 
 @app.command()
 def chat(
-    policy: Annotated[str, typer.Argument(help="A policy's artefact, a model's folder or name.")],
+    policy: Annotated[
+        str, typer.Argument(help="A run's folder, a policy's, a model's, or a name.")
+    ],
     question: Annotated[
         str | None, typer.Option("--question", "-q", help="Ask once and stop.")
     ] = None,
@@ -172,7 +176,11 @@ def chat(
     """Talk to a policy."""
     from drenpa.core.prompts import load_prompt
     from drenpa.engine.policy import load_policy
+    from drenpa.pipeline import newest_policy
 
+    place = Path(policy)
+    if place.is_dir() and not any((place / name).exists() for name in MODEL_SIGNS):
+        policy = str(newest_policy(place).path)
     model = load_policy(policy, instruction=load_prompt("answer", language).text)
     if question is not None:
         print(model.answer(question, temperature=temperature))

@@ -6,16 +6,17 @@ is an artefact, and the critic reaches reinforcement learning as a `Scorer`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from drenpa.config import Recipe, StageConfig
-from drenpa.core.artefacts import Artefact, Plan, latest, point, run_plan
+from drenpa.config import Recipe, ReportConfig, StageConfig
+from drenpa.core.artefacts import Artefact, Plan, finished, point, run_plan
 from drenpa.core.errors import ArtefactError
 
 StageName = Literal["curate", "finetune", "critic", "reinforce", "benchmark", "report"]
+PAPER_ORDER = ("base", "sft", "grpo", "memory", "multistage", "final")
 STAGES: tuple[StageName, ...] = (
     "curate",
     "finetune",
@@ -121,20 +122,52 @@ def foretell(
         yield Told(step, "done" if plan.done else "will run", plan.folder, plan.config)
 
 
-def newest_policy(folder: Path, strategy: str) -> Artefact:
-    """Return the newest policy of a strategy in a run's folder.
+def pooled_report(folders: Sequence[Path], out: Path) -> Artefact:
+    """Write one report over all finished benchmarks in some runs' folders: other seeds, other models.
+
+    Of benchmarks with the same strategy, seed and model the newest counts. Curves and critics are
+    those of the first seed found.
+
+    raises: ArtefactError when a folder holds no finished benchmark.
+    """
+    from drenpa.report.build import plan_report
+
+    verdicts: dict[tuple[str, int, str], Artefact] = {}
+    training: dict[str, Artefact] = {}
+    for folder in folders:
+        found = finished(folder)
+        if not any(artefact.kind == "verdicts" for artefact in found):
+            raise ArtefactError(f"{folder}: holds no finished benchmark; run its recipe first")
+        for artefact in found:
+            if artefact.kind == "verdicts":
+                config = artefact.config
+                verdicts[config["strategy"], config["seed"], config["model"]] = artefact
+            elif artefact.kind in ("policy", "critic"):
+                training.setdefault(artefact.name, artefact)
+    order = list(dict.fromkeys(strategy for strategy, _, _ in verdicts))
+    order.sort(key=lambda name: PAPER_ORDER.index(name) if name in PAPER_ORDER else 99)
+    chosen = sorted(verdicts.items(), key=lambda entry: (order.index(entry[0][0]), entry[0][1:]))
+    plan = plan_report(
+        [artefact for _, artefact in chosen],
+        training,
+        ReportConfig(title=", ".join(folder.name for folder in folders)),
+        name="report",
+        root=out,
+    )
+    made = run_plan(plan)
+    point(out / "report", made.path)
+    return made
+
+
+def newest_policy(folder: Path) -> Artefact:
+    """Return the policy that was finished last in a run's folder.
 
     raises: ArtefactError when there is none.
     """
-    name = "finetune" if strategy == "sft" else f"reinforce-{strategy}-*"
-    found = [
-        artefact
-        for stem in {path.name.rpartition("-")[0] for path in folder.glob(f"{name}-*")}
-        if (artefact := latest(folder, stem, "policy")) is not None
-    ]
-    if not found:
-        raise ArtefactError(f"{folder}: it holds no finished policy of strategy '{strategy}'")
-    return max(found, key=lambda artefact: artefact.created)
+    policies = [artefact for artefact in finished(folder) if artefact.kind == "policy"]
+    if not policies:
+        raise ArtefactError(f"{folder}: holds no finished policy; run its recipe first")
+    return policies[-1]
 
 
 def _wanted(recipe: Recipe, until: StageName, strategy: str | None) -> list[Step]:
@@ -157,6 +190,10 @@ def _stages(recipe: Recipe) -> Iterator[tuple[str, StageConfig]]:
     for strategy in recipe.strategies:
         for stage in strategy.stages:
             yield strategy.name, stage
+
+
+def _titled(config: ReportConfig, name: str) -> ReportConfig:
+    return config if config.title else config.model_copy(update={"title": name})
 
 
 def _curate(recipe: Recipe) -> Step:
@@ -267,8 +304,8 @@ def _report(recipe: Recipe, before: list[str]) -> Step:
         return plan_report(
             [made[name] for name in verdicts],
             {name: made[name] for name in training},
-            recipe.report,
-            name=recipe.name,
+            _titled(recipe.report, recipe.name),
+            name="report",
             root=recipe.folder,
         )
 

@@ -396,18 +396,11 @@ def _is_mapping(annotation: Any) -> bool:
     return get_origin(annotation) is dict
 
 
-def latest(root: Path, name: str, kind: ArtefactKind) -> Artefact | None:
-    """Return the newest finished artefact of that name in a run's folder, or None."""
-    found = [
-        path.parent
-        for path in root.glob(f"{name}-*/{MANIFEST}")
-        if not path.parent.name.endswith(PARTIAL)
-    ]
-    artefacts = [open_artefact(path) for path in found]
-    matching = [
-        artefact for artefact in artefacts if artefact.kind == kind and artefact.name == name
-    ]
-    return max(matching, key=lambda artefact: artefact.created, default=None)
+def finished(root: Path) -> list[Artefact]:
+    """Return the finished artefacts that stand in a run's folder, oldest first."""
+    folders = [path.parent for path in root.glob(f"*/{MANIFEST}") if not path.parent.is_symlink()]
+    artefacts = [open_artefact(f) for f in folders if not f.name.endswith(PARTIAL)]
+    return sorted(artefacts, key=lambda artefact: (artefact.created, artefact.name))
 
 
 def point(link: Path, folder: Path) -> None:
