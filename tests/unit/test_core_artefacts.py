@@ -25,8 +25,8 @@ from drenpa.core.artefacts import (
     check_files,
     code_version,
     file_input,
+    finished,
     journal_lines,
-    latest,
     open_artefact,
     point,
     read_rows,
@@ -267,8 +267,7 @@ def test_a_run_that_was_moved_finds_its_inputs_beside_it(tmp_path):
         a_plan(tmp_path / "run", kind="policy", name="sft", inputs={"corpus": as_input(source)})
     )
     (tmp_path / "run").rename(tmp_path / "moved")
-    policy = latest(tmp_path / "moved", "sft", "policy")
-    assert policy is not None
+    policy = next(a for a in finished(tmp_path / "moved") if a.name == "sft")
     assert policy.input_path("corpus") == tmp_path / "moved" / source.path.name
     with pytest.raises(ArtefactError, match="not made from a 'critic'"):
         policy.input_path("critic")
@@ -564,19 +563,17 @@ def test_a_line_that_a_kill_cut_short_costs_itself_and_no_other(tmp_path, cut):
 # names of runs ----------------------------------------------------------------------------------
 
 
-def test_the_latest_of_a_name_is_the_newest_finished_of_that_kind(tmp_path):
-    assert latest(tmp_path, "corpus", "corpus") is None
-    run_plan(a_plan(tmp_path))
+def test_the_finished_artefacts_of_a_run_stand_oldest_first_without_unfinished_ones(tmp_path):
+    assert finished(tmp_path) == []
+    first = run_plan(a_plan(tmp_path))
     newer = run_plan(a_plan(tmp_path, config={"seed": 2}))
-    run_plan(a_plan(tmp_path, name="corpus-other", config={"seed": 3}))
     unfinished = a_plan(tmp_path, config={"seed": 4})
     (tmp_path / f"{unfinished.folder.name}.partial").mkdir()
-    stored = json.loads((newer.path / MANIFEST).read_text())
-    (newer.path / MANIFEST).write_text(json.dumps(stored | {"created": "9999"}))
-    found = latest(tmp_path, "corpus", "corpus")
-    assert found is not None
-    assert found.path == newer.path
-    assert latest(tmp_path, "corpus", "policy") is None
+    stored = json.loads((first.path / MANIFEST).read_text())
+    (first.path / MANIFEST).write_text(json.dumps(stored | {"created": "9999"}))
+    assert [artefact.path for artefact in finished(tmp_path)] == [newer.path, first.path]
+    point(tmp_path / "report", first.path)
+    assert len(finished(tmp_path)) == 2
 
 
 def test_a_pointer_is_moved_and_survives_a_move_of_the_whole_run(tmp_path):
