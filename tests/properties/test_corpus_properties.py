@@ -121,3 +121,11 @@ def test_no_component_crosses_the_split_whatever_the_order(records, share, seed,
     )
     shuffled = random.Random(draw.random()).sample(records, len(records))
     assert test_ids(shuffled) == test
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.permutations(list("\u0f90\u0fb1\u0f71\u0f72\u0f7e")), st.sampled_from("ཀདབས"))
+def test_the_order_in_which_the_marks_of_a_stack_were_typed_does_not_matter(marks, base):
+    first = [mark for mark in marks if "\u0f8d" <= mark <= "\u0fbc"]
+    typed = base + "".join(marks)
+    assert normalise_tibetan(typed) == base + "".join(first) + "\u0f71\u0f72\u0f7e"

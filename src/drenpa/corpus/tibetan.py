@@ -16,11 +16,16 @@ _DEPRECATED = {
     0x0F77: "\u0fb2\u0f71\u0f80",
     0x0F79: "\u0fb3\u0f71\u0f80",
 }
-_STACK = re.compile(
-    "[\u0f40-\u0f6c]([\u0f35\u0f37\u0f71-\u0f84\u0f86\u0f87\u0f8d-\u0fbc\u0fc6]{2,})"
+_SUBJOINED = "\u0f8d-\u0fbc"
+_VOWELS = "\u0f35\u0f37\u0f71-\u0f7d\u0f80-\u0f84\u0f86\u0f87\u0fc6"  # that NFC puts in order
+_FINALS = "\u0f7e\u0f7f"
+_DISORDERED_STACK = re.compile(
+    f"[\u0f40-\u0f6c][{_SUBJOINED}{_VOWELS}{_FINALS}]*?"
+    f"(?:[{_VOWELS}{_FINALS}][{_SUBJOINED}]|[{_FINALS}][{_VOWELS}])"
+    f"[{_SUBJOINED}{_VOWELS}{_FINALS}]*"
 )
 _REPEATED_MARK = re.compile("([\u0f71\u0f72\u0f74\u0f7e\u0f80])\\1+")
-_TSHEG_RUN = re.compile("[ \t]*་(?:[ \t]*་)*")
+_TSHEG_RUN = re.compile("[ \t]+་(?:[ \t]*་)*|་(?:[ \t]*་)+")
 _TSHEG_BEFORE_SHAD = re.compile("(.)་[ \t]*(?=[།-༔])")
 _SPACE_BEFORE_SHAD = re.compile("([\u0f40-\u0f6c])([\u0f71-\u0f84\u0f8d-\u0fbc]*)[ \t]+(?=[།༎])")
 _BARE_ENDS = "ཀགཤ"  # after these a single shad is not written, so the space stands for it
@@ -40,7 +45,7 @@ def normalise_tibetan(text: str) -> str:
     True
     """
     text = unicodedata.normalize("NFC", text.translate(_DEPRECATED))
-    text = _STACK.sub(_ordered, text)
+    text = _DISORDERED_STACK.sub(_ordered, text)
     text = _REPEATED_MARK.sub(r"\1", text)
     text = _TSHEG_RUN.sub("་", text)
     text = _TSHEG_BEFORE_SHAD.sub(lambda match: match[1] + "་" * (match[1] == "ང"), text)
