@@ -105,8 +105,7 @@ class _Step:
 
 
 class SharedBatch:
-    """Each group's prefix is held once; each row holds its own tokens in a buffer that has room
-    ahead.
+    """Each group's prefix is held once; each row holds its own tokens, with room ahead.
 
     All rows write the same column of the grids at the same step; a row that joined later starts at
     a later column. A row that is dropped leaves the products at once, and the grids when a quarter
