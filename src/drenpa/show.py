@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from drenpa.core.artefacts import MANIFEST, PARTIAL, Artefact, open_artefact
+from drenpa.core.artefacts import MANIFEST, PARTIAL, Artefact, finished, open_artefact
 from drenpa.core.errors import ArtefactError
 from drenpa.report.examples import shown
 
@@ -103,15 +103,9 @@ def _unfinished(folder: Path, console: Console) -> None:
 def _children(folder: Path) -> list[tuple[Path, Artefact | None]]:
     """The artefacts in a run's folder in the order in which they were made, unfinished ones
     last."""
-    entries = sorted(entry for entry in folder.iterdir() if entry.is_dir())
-    done = [
-        open_artefact(entry)
-        for entry in entries
-        if not entry.is_symlink() and (entry / MANIFEST).is_file()
-    ]
-    unfinished = [entry for entry in entries if entry.name.endswith(PARTIAL)]
+    unfinished = [path for path in folder.glob(f"*{PARTIAL}") if path.is_dir()]
     return [
-        *((artefact.path, artefact) for artefact in sorted(done, key=lambda a: a.created)),
+        *((artefact.path, artefact) for artefact in finished(folder)),
         *((path, None) for path in sorted(unfinished, key=lambda path: path.stat().st_mtime)),
     ]
 
