@@ -39,7 +39,13 @@ from drenpa.critic.layout import SLOTS
 from drenpa.critic.model import CriticModel
 from drenpa.critic.objective import critic_loss, critique_loss, pairs_in, pairs_right, score_loss
 from drenpa.critic.score import HEAD, SETTINGS, Critic, CriticSettings, Written
-from drenpa.engine.adapters import add_adapter, load_backbone, save_adapter, seed_of
+from drenpa.engine.adapters import (
+    add_adapter,
+    load_backbone,
+    recompute_activations,
+    save_adapter,
+    seed_of,
+)
 from drenpa.engine.chat import Chat
 from drenpa.engine.loop import (
     LossSum,
@@ -214,7 +220,7 @@ class _Training:
         network, tokenizer = load_backbone(backbone, engine)
         network = add_adapter(network, config.train.lora, ADAPTER, seed=seed)
         if config.train.gradient_checkpointing:
-            network.gradient_checkpointing_enable()
+            recompute_activations(network)
         self.layout = settings.layout(Chat(tokenizer))
         self.model = CriticModel(network, attention=engine.attention)
         self.critic = Critic(

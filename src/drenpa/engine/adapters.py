@@ -21,7 +21,7 @@ from torch import nn
 
 from drenpa.config import EngineConfig, LoraConfig
 from drenpa.core.errors import ModelError
-from drenpa.engine.models import load_model, load_tokenizer, pick_device
+from drenpa.engine.models import load_model, load_tokenizer, pick_device, writing_weights
 
 
 def load_backbone(folder: Path, engine: EngineConfig) -> tuple[Any, Any]:
@@ -96,7 +96,8 @@ def load_adapter(model: Any, folder: Path, name: str, *, trainable: bool = False
 def save_adapter(model: Any, name: str, folder: Path, *, base: Path) -> None:
     """Write one adapter as an ordinary peft folder that names its base model's folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(str(folder), selected_adapters=[name], save_embedding_layers=False)
+    with writing_weights(folder):
+        model.save_pretrained(str(folder), selected_adapters=[name], save_embedding_layers=False)
     nested = folder / name
     if nested.is_dir():  # peft puts any adapter but `default` into a folder of its name
         for file in nested.iterdir():
@@ -139,6 +140,17 @@ def merge_adapter(model: Any, name: str) -> Any:
     model.set_adapter(name)
     model.get_base_model().float()
     return model.merge_and_unload(adapter_names=[name])
+
+
+def recompute_activations(model: Any) -> None:
+    """Keep few activations for the backward pass and compute the rest again there.
+
+    The gradient stays what it is, the memory shrinks, and a step takes longer.
+    """
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    # transformers renames it in version 5.
+    enable = getattr(base, "activation_checkpointing_enable", base.gradient_checkpointing_enable)
+    enable({"use_reentrant": False})
 
 
 def trainable_parameters(module: nn.Module) -> list[tuple[str, nn.Parameter]]:

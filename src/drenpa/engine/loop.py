@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,7 @@ from drenpa.core.artefacts import SCRATCH, append_line, journal_lines
 from drenpa.core.errors import TrainingError
 from drenpa.core.progress import track
 from drenpa.engine.adapters import matrix_precision, seed_of, trainable_parameters
+from drenpa.engine.models import writing_weights
 
 M = TypeVar("M")
 Item = TypeVar("Item")
@@ -95,6 +96,21 @@ def share_of_process(items: Sequence[Item]) -> list[Item]:
 def rank_and_world() -> tuple[int, int]:
     """Return this process's rank and how many there are, as the launcher set them."""
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def from_first_process(make: Callable[[], Item]) -> Item:
+    """Return what `make` makes in the first process, there and in all the others.
+
+    For what costs much and must be one and the same everywhere, such as sampled answers.
+    """
+    rank, world = rank_and_world()
+    if world == 1:
+        return make()
+    from accelerate.utils import broadcast_object_list
+
+    made: list[Any] = [make() if rank == 0 else None]
+    broadcast_object_list(made)
+    return cast(Item, made[0])
 
 
 def in_chunks(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
@@ -207,9 +223,8 @@ def _update(
         for name, value in parts.items():
             totals[name] = totals.get(name, torch.zeros((), device=value.device)) + value.float()
     norm = accelerator.clip_grad_norm_(module.parameters(), config.max_grad_norm)
-    if world > 1:
-        totals = accelerator.reduce(totals, reduction="sum")
-    metrics = {name: float(value) for name, value in totals.items()} | {"grad_norm": float(norm)}
+    metrics = _over_processes({name: float(value) for name, value in totals.items()})
+    metrics["grad_norm"] = float(norm)
     for name in ("loss", "grad_norm"):
         if not math.isfinite(metrics[name]):
             raise TrainingError(
@@ -219,6 +234,17 @@ def _update(
     optimiser.step()
     optimiser.zero_grad()
     return metrics
+
+
+def _over_processes(parts: Mapping[str, float]) -> dict[str, float]:
+    """Add metrics up over all processes, by name: one without a micro-batch knows only its loss."""
+    from accelerate.utils import gather_object
+
+    totals: dict[str, float] = {}
+    for part in gather_object([dict(parts)]) if rank_and_world()[1] > 1 else [parts]:
+        for name, value in part.items():
+            totals[name] = totals.get(name, 0.0) + value
+    return totals
 
 
 def _keep_only_trainables(accelerator: Any, trainee: nn.Module) -> None:
@@ -247,7 +273,8 @@ def _checkpoint(accelerator: Any, scratch: Path, step: int) -> None:
     if accelerator.is_main_process:
         shutil.rmtree(part, ignore_errors=True)
     accelerator.wait_for_everyone()
-    accelerator.save_state(str(part))
+    with writing_weights(part):
+        accelerator.save_state(str(part))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         os.replace(part, target)

@@ -7,6 +7,7 @@ ordinary Hugging Face folder in the cache, so that everything after this file se
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib.metadata
 import os
@@ -27,6 +28,7 @@ import torch
 from safetensors import SafetensorError
 
 from drenpa.core.errors import ModelError, did_you_mean
+from drenpa.engine.backbone import backbone_of
 
 Dtype = Literal["bfloat16", "float32"]
 
@@ -127,6 +129,30 @@ def load_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
+@contextmanager
+def writing_weights(place: Path) -> Iterator[None]:
+    """Tell of a disk that is full as the operating system does.
+
+    torch and safetensors hide it in errors of their own.
+    """
+    try:
+        yield
+    except (SafetensorError, RuntimeError) as error:
+        if not any(sign in str(error) for sign in _DISK_SIGNS):
+            raise
+        number = errno.EFBIG if "os error 27" in str(error) else errno.ENOSPC
+        raise OSError(number, os.strerror(number), str(place)) from error
+
+
+_DISK_SIGNS = ("os error 28", "os error 27", "No space left", "PytorchStreamWriter", "iostream")
+
+
+def context_of(model: Any) -> int:
+    """Return how many tokens a model can read at most."""
+    limit = getattr(backbone_of(model).config, "max_position_embeddings", None)
+    return int(limit) if limit else sys.maxsize
+
+
 def pick_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
     """Return the device of that name; `auto` is CUDA where there is one.
 
@@ -134,7 +160,10 @@ def pick_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
     """
     if name == "cuda" and not torch.cuda.is_available():
         raise ModelError("engine.device: cuda is asked for, but torch finds none; set it to auto")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+    if name == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    place = os.environ.get("LOCAL_RANK")  # a launcher gives each process a device of its own
+    return torch.device("cuda" if place is None else f"cuda:{place}")
 
 
 def _unpacked(name: str, weights: Any) -> Path:

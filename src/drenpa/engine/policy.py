@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
 
 from drenpa.config import EngineConfig
 from drenpa.core.artefacts import MANIFEST, Artefact, open_artefact
-from drenpa.core.errors import ModelError
+from drenpa.core.errors import DataError, ModelError
 from drenpa.core.roles import Draft, Sampling
 from drenpa.engine.adapters import load_adapter, load_backbone, matrix_precision
 from drenpa.engine.chat import Chat, Message
 from drenpa.engine.logprobs import next_token_logprobs
 from drenpa.engine.loop import in_chunks
-from drenpa.engine.models import resolve_model
+from drenpa.engine.models import context_of, resolve_model
 from drenpa.engine.prefix import PrefixGroup, suffix_states
 from drenpa.engine.sample import sample
 
@@ -34,6 +35,11 @@ class LanguageModel:
         self.engine = engine
         self.chat = Chat(tokenizer)
         self.device: torch.device = next(model.parameters()).device
+
+    @property
+    def context(self) -> int:
+        """How many tokens the model can read at most."""
+        return context_of(self.model)
 
     @torch.no_grad()
     def logprobs(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[float, int]]:
@@ -80,6 +86,24 @@ class Policy:
         messages = [Message("system", self.instruction)] if self.instruction else []
         return self.language_model.chat.prompt([*messages, Message("user", question)])
 
+    def check_room(self, questions: Sequence[str], max_new_tokens: int) -> None:
+        """Check that each question and its answer fit what the model can read.
+
+        raises: DataError that names every question that does not.
+        """
+        limit = self.language_model.context
+        faults = []
+        for question in questions:
+            tokens = len(self.prompt_ids(question))
+            if tokens + max_new_tokens > limit:
+                faults.append(
+                    f"question '{shorten(question, 60)}': with the instruction it is {tokens} "
+                    f"tokens, which leaves {max(limit - tokens, 0)} of the model's {limit} for an "
+                    f"answer of up to {max_new_tokens}; shorten it or lower max_new_tokens"
+                )
+        if faults:
+            raise DataError(faults)
+
     def generate(
         self,
         prompts: Sequence[str],
@@ -88,8 +112,12 @@ class Policy:
         sampling: Sampling,
         key: tuple[int, ...] = (),
     ) -> list[list[Draft]]:
-        """Return [P][G] answers to the questions in `prompts`; the model is left in eval mode."""
+        """Return [P][G] answers to the questions in `prompts`; the model is left in eval mode.
+
+        raises: DataError when a question leaves no room for an answer.
+        """
         room = self.language_model
+        self.check_room(prompts, sampling.max_new_tokens)
         prompt_ids = [self.prompt_ids(question) for question in prompts]
         room.model.eval()
         with matrix_precision(room.engine, room.device):

@@ -19,7 +19,13 @@ from drenpa.core.artefacts import Artefact, Plan, as_input, counted, file_input,
 from drenpa.core.errors import DataError
 from drenpa.core.prompts import load_prompt
 from drenpa.core.records import Ranking, Record
-from drenpa.engine.adapters import add_adapter, load_backbone, merge_adapter, seed_of
+from drenpa.engine.adapters import (
+    add_adapter,
+    load_backbone,
+    merge_adapter,
+    recompute_activations,
+    seed_of,
+)
 from drenpa.engine.chat import Chat, Message
 from drenpa.engine.critiques import CritiqueChat
 from drenpa.engine.logprobs import next_token_logprobs
@@ -32,7 +38,7 @@ from drenpa.engine.loop import (
     share_of_process,
     train_loop,
 )
-from drenpa.engine.models import resolve_model
+from drenpa.engine.models import context_of, resolve_model, writing_weights
 from drenpa.engine.policy import MODEL
 from drenpa.engine.prefix import PrefixGroup, suffix_states
 
@@ -89,8 +95,9 @@ def plan_finetune(
     def work(out: Path) -> Mapping[str, Any]:
         network, tokenizer = load_backbone(folder, engine)
         chat = Chat(tokenizer)
+        limit = min(config.train.max_length, context_of(network))
         samples, left_out = _samples(
-            corpus, chat, config, instruction, critique_prompt, language, seed
+            corpus, chat, config, instruction, critique_prompt, language, seed, limit
         )
         if config.train.lora is None:
             network = network.float()
@@ -98,7 +105,7 @@ def plan_finetune(
         else:
             network = add_adapter(network, config.train.lora, "finetune", seed=seed)
         if config.train.gradient_checkpointing:
-            network.gradient_checkpointing_enable()
+            recompute_activations(network)
         steps_an_epoch = -(-len(samples) // config.batch)
 
         def loss(module: nn.Module, micro: MicroBatch) -> LossSum:
@@ -134,7 +141,8 @@ def plan_finetune(
             if config.train.lora is not None:
                 network = merge_adapter(network, "finetune")
             network = network.to(getattr(torch, engine.dtype))
-            network.save_pretrained(out / MODEL)
+            with writing_weights(out / MODEL):
+                network.save_pretrained(out / MODEL)
             tokenizer.save_pretrained(out / MODEL)
         return {
             "samples": counted(sample_kind for sample_kind in left_out["taken"]),
@@ -169,6 +177,7 @@ def _samples(
     critique_prompt: str,
     language: str,
     seed: int,
+    limit: int,
 ) -> tuple[list[Sample], dict[str, Any]]:
     """Encode the corpus; rows longer than the limit are left out and counted."""
     records = corpus.rows("records", Record)
@@ -195,14 +204,13 @@ def _samples(
                 critiques.append(("critique", Sample((*shared, *row), said)))
     encoded += _some(critiques, config.critique_share, seed)
     taken = [
-        (name, sample)
-        for name, sample in encoded
-        if len(sample.given) + len(sample.said) <= config.train.max_length
+        (name, sample) for name, sample in encoded if len(sample.given) + len(sample.said) <= limit
     ]
     if not taken:
         raise DataError(
-            f"{corpus.path}: no row of it fits finetune.train.max_length "
-            f"{config.train.max_length}; raise it"
+            f"{corpus.path}: no row of it fits into {limit} tokens, the smaller of "
+            "finetune.train.max_length and the model's context; raise the one or take another "
+            "model"
         )
     return [sample for _, sample in taken], {
         "taken": [name for name, _ in taken],

@@ -11,18 +11,27 @@ from drenpa.core.knowledge import KINDS, Kind
 from drenpa.core.records import Record
 
 
-def schedule(records: Sequence[Record], stage: StageConfig, *, seed: int) -> list[list[Record]]:
+def schedule(
+    records: Sequence[Record], stage: StageConfig, *, seed: int, too_long: int = 0
+) -> list[list[Record]]:
     """Return the questions of every step, [steps][prompts].
 
     Kinds take part in the proportions of `stage.mix`, as evenly over the steps as whole questions
     allow; within a kind every question is asked once before any is asked again.
 
-    raises: DataError when a kind of the mix has no question.
+    too_long: how many questions were left out before, for the message.
+    raises:   DataError when a kind of the mix has no question.
     """
     by_kind = {kind: [r for r in records if r.kind == kind] for kind in KINDS}
     for kind, share in stage.mix.items():
         if share > 0 and not by_kind[kind]:
-            raise DataError(f"stage {stage.name}: mix asks for {kind}, but the corpus has none")
+            raise DataError(
+                f"stage {stage.name}: mix asks for {kind}, but there is no question of it to ask "
+                f"({too_long} of the corpus are too long for train.max_length or the model's "
+                f"context with an answer of up to {stage.max_new_tokens} tokens)"
+                if too_long
+                else f"stage {stage.name}: mix asks for {kind}, but the corpus has none"
+            )
     asked = {
         kind: _rounds(sorted(by_kind[kind], key=lambda r: r.id), random.Random(f"{seed} {kind}"))
         for kind in KINDS

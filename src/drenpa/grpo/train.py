@@ -7,6 +7,7 @@ every weight is trained, in float32, and reference and critic have a backbone of
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from drenpa.config import EngineConfig, RewardPart, StageConfig
 from drenpa.core.artefacts import Artefact, Plan, append_line, as_input, journal_lines, run_plan
+from drenpa.core.errors import ConfigError
 from drenpa.core.prompts import load_prompt
 from drenpa.core.records import Record
 from drenpa.core.roles import Draft, Scorer
@@ -25,6 +27,8 @@ from drenpa.engine.adapters import (
     add_adapter,
     load_adapter,
     load_backbone,
+    merge_adapter,
+    recompute_activations,
     save_adapter,
     seed_of,
     use_adapter,
@@ -34,11 +38,13 @@ from drenpa.engine.loop import (
     LossSum,
     StepWork,
     Trainee,
+    from_first_process,
     in_chunks,
     rank_and_world,
     share_of_process,
     train_loop,
 )
+from drenpa.engine.models import writing_weights
 from drenpa.engine.policy import MODEL, LanguageModel, Policy, model_folders
 from drenpa.engine.prefix import PrefixGroup, suffix_states
 from drenpa.grpo.objective import Objective, pair_loss, policy_loss
@@ -51,7 +57,11 @@ ScorerLoader = Callable[..., Scorer]
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Some of a step's groups, ready for the loss; rows and pairs are the whole step's counts."""
+    """Some of a step's groups, ready for the loss.
+
+    rows, pairs: the whole step's counts, by which the loss is divided.
+    kept_rows:   the whole step's rows that take part, over which metrics are averaged.
+    """
 
     groups: tuple[PrefixGroup, ...]
     advantages_N: Tensor
@@ -59,6 +69,7 @@ class MicroBatch:
     weights_P: Tensor
     rows: int
     pairs: int
+    kept_rows: int
 
 
 @dataclass(frozen=True)
@@ -96,6 +107,7 @@ def plan_reinforce(
     load_scorer: how to make a `Scorer` of a critic's artefact (`critic.score.load_critic`).
     """
     engine = engine or EngineConfig()
+    _check_start(start, backbone, stage)
     instruction = load_prompt(answer_prompt, language).text
     needed = {part: scorers[part] for part, w in stage.reward.items() if w and part in scorers}
     inputs: dict[str, dict[str, str]] = {
@@ -107,12 +119,19 @@ def plan_reinforce(
     stage_seed = seed_of(seed, strategy, stage.name)
 
     def work(out: Path) -> Mapping[str, Any]:
-        records = [r for r in corpus.rows("records", Record) if r.split == "train"]
-        steps = schedule(records, stage, seed=stage_seed)
         networks = _load_networks(start, backbone, stage, engine, seed=stage_seed)
         room = LanguageModel(networks.policy, networks.tokenizer, engine)
         policy = Policy(room, instruction)
-        shared = None if stage.train.lora is None else room  # adapters side by side, or a model each
+        limit = min(stage.train.max_length, room.context)
+        records = [r for r in corpus.rows("records", Record) if r.split == "train"]
+        fitting = [
+            r for r in records if len(policy.prompt_ids(r.question)) + stage.max_new_tokens <= limit
+        ]
+        too_long = len(records) - len(fitting)
+        steps = schedule(fitting, stage, seed=stage_seed, too_long=too_long)
+        shared = (
+            None if stage.train.lora is None else room
+        )  # adapters side by side, or a model each
         loaded = {
             part: load_scorer(artefact, engine=engine, backbone=shared)
             for part, artefact in needed.items()
@@ -120,18 +139,22 @@ def plan_reinforce(
         objective = Objective(**stage.objective.model_dump())
         samples = _Samples(out / "samples.jsonl")
 
-        def stream(step: int) -> StepWork[MicroBatch]:
+        def answers_of(step: int) -> Answers:
             answers = samples.found(step, steps[step])
             if answers is None:
                 answers = collect(steps[step], policy, loaded, stage, seed=stage_seed, step=step)
                 samples.keep(step, answers)
+            return answers
+
+        def stream(step: int) -> StepWork[MicroBatch]:
+            answers = from_first_process(lambda: answers_of(step))
             pushes = make_pushes(answers, stage, objective)
             places = share_of_process(range(len(pushes.kept)))
             micro_batches = [
                 _micro_batch(list(chunk), answers, pushes, policy)
                 for chunk in in_chunks(places, stage.train.micro_batch)
             ]
-            return StepWork(micro_batches, pushes.metrics)
+            return StepWork(micro_batches, {**pushes.metrics, "too_long": float(too_long)})
 
         def loss(module: nn.Module, micro: MicroBatch) -> LossSum:
             return _loss(module, micro, networks, objective, stage, engine)
@@ -153,6 +176,7 @@ def plan_reinforce(
             "strategy": strategy,
             "stage": stage.name,
             "steps": len(history),
+            "too_long": too_long,
             "gate": gate,
             "first_reward": history[0]["reward"],
             "last_reward": history[-1]["reward"],
@@ -189,6 +213,30 @@ def reinforce(
     return run_plan(plan_reinforce(start, backbone, corpus, scorers, stage, **settings))
 
 
+def _check_start(start: Artefact, backbone: Artefact, stage: StageConfig) -> None:
+    """Refuse to train an adapter that the starting policy has not got.
+
+    raises: ConfigError when the start is a whole model other than the backbone, or has an adapter
+            of another shape.
+    """
+    lora = stage.train.lora
+    adapter = model_folders(start)[1]
+    if lora is None or start.digest == backbone.digest:
+        return
+    if adapter is None:
+        raise ConfigError(
+            f"stage {stage.name}: train.lora: it starts from {start.path}, whose whole weights "
+            "were trained; set train.lora to null here too"
+        )
+    entries = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    if (entries["r"], entries["lora_alpha"]) != (lora.rank, lora.alpha):
+        raise ConfigError(
+            f"stage {stage.name}: train.lora: rank {lora.rank} and alpha {lora.alpha:g}, but it "
+            f"goes on training the adapter of {start.path} with rank {entries['r']} and alpha "
+            f"{entries['lora_alpha']:g}; write the same"
+        )
+
+
 def _load_networks(
     start: Artefact, backbone: Artefact, stage: StageConfig, engine: EngineConfig, *, seed: int
 ) -> Networks:
@@ -196,9 +244,11 @@ def _load_networks(
     start_folder, start_adapter = model_folders(start)
     model, tokenizer = load_backbone(model_folders(backbone)[0], engine)
     if stage.train.lora is None:
-        policy, _ = load_backbone(start_folder, engine)
-        policy = policy.float().requires_grad_(True)
-        reference = load_backbone(start_folder, engine)[0] if stage.reset_reference else model
+        policy = _whole(start_folder, start_adapter, engine).float().requires_grad_(True)
+        if stage.train.gradient_checkpointing:
+            recompute_activations(policy)
+        reset = stage.reset_reference
+        reference = _whole(start_folder, start_adapter, engine) if reset else model
         return Networks(policy, reference, None, tokenizer)
     reference_adapter = None
     if start_adapter is None:
@@ -210,8 +260,14 @@ def _load_networks(
             reference_adapter = "reference"
             model.set_adapter("policy")
     if stage.train.gradient_checkpointing:
-        model.gradient_checkpointing_enable()
+        recompute_activations(model)
     return Networks(model, model, reference_adapter, tokenizer)
+
+
+def _whole(folder: Path, adapter: Path | None, engine: EngineConfig) -> Any:
+    """Load a policy as one model without adapters."""
+    model, _ = load_backbone(folder, engine)
+    return model if adapter is None else merge_adapter(load_adapter(model, adapter, "p"), "p")
 
 
 def _micro_batch(
@@ -239,6 +295,7 @@ def _micro_batch(
         weights_P=pushes.weights_P[places].to(device),
         rows=pushes.rows,
         pairs=pushes.pairs,
+        kept_rows=pushes.advantages_PG.numel(),
     )
 
 
@@ -272,7 +329,7 @@ def _loss(
         objective,
     )
     loss = result.loss / micro.rows
-    metrics = {"kl": result.kl / micro.rows, "clipped": result.clipped / micro.rows}
+    metrics = {"kl": result.kl / micro.kept_rows, "clipped": result.clipped / micro.kept_rows}
     if objective.pair_coef > 0:
         pairs = pair_loss(
             new.logprobs_NT,
@@ -285,13 +342,14 @@ def _loss(
         loss = loss + objective.pair_coef * pairs
         metrics["pair_loss"] = pairs.detach()
     tokens_N = new.mask_NT.sum(dim=1).clamp(min=1)
-    metrics["entropy"] = (new.entropy_NT.sum(dim=1) / tokens_N).sum() / micro.rows
+    metrics["entropy"] = (new.entropy_NT.sum(dim=1) / tokens_N).sum() / micro.kept_rows
     return LossSum(loss, metrics)
 
 
 def _save(networks: Networks, stage: StageConfig, backbone: Artefact, folder: Path) -> None:
     if stage.train.lora is None:
-        networks.policy.save_pretrained(folder)  # in float32: an update may be below bfloat16
+        with writing_weights(folder):  # in float32: an update may be below bfloat16
+            networks.policy.save_pretrained(folder)
     else:
         save_adapter(networks.policy, "policy", folder, base=model_folders(backbone)[0])
     networks.tokenizer.save_pretrained(folder)
@@ -332,8 +390,6 @@ class _Samples:
 
     def keep(self, step: int, answers: Answers) -> None:
         """Append a step's answers."""
-        if rank_and_world()[0] != 0:
-            return
         groups = []
         for place, record in enumerate(answers.records):
             told = [

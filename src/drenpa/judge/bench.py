@@ -126,7 +126,9 @@ def plan_benchmark(
         early = EndpointJudge(config.judge, language) if config.judge.name == "openai" else None
 
         def load_generator() -> Generator:
-            return load_policy(policy, engine=engine, instruction=instruction.text)
+            loaded = load_policy(policy, engine=engine, instruction=instruction.text)
+            loaded.check_room([item.question for item in items], config.max_new_tokens)
+            return loaded
 
         answers = sample_answers(
             items,
