@@ -6,14 +6,15 @@ is an artefact, and the critic reaches reinforcement learning as a `Scorer`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from drenpa.config import Recipe, ReportConfig, StageConfig
+from drenpa.config import LoraConfig, Recipe, ReportConfig, StageConfig
 from drenpa.core.artefacts import Artefact, Plan, finished, point, run_plan
-from drenpa.core.errors import ArtefactError
+from drenpa.core.errors import ArtefactError, ConfigError, did_you_mean
 
 StageName = Literal["curate", "finetune", "critic", "reinforce", "benchmark", "report"]
 PAPER_ORDER = ("base", "sft", "grpo", "memory", "multistage", "final")
@@ -35,12 +36,14 @@ class Step:
     stage: which subcommand it belongs to.
     needs: the names of the steps whose artefacts it is made from.
     plan:  makes the plan, given those artefacts by name.
+    strategy: whose step it is; empty where all share it.
     """
 
     name: str
     stage: StageName
     needs: tuple[str, ...]
     plan: Callable[[Mapping[str, Artefact]], Plan]
+    strategy: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,11 @@ class Told:
 
 
 def steps_of(recipe: Recipe) -> list[Step]:
-    """Return the steps of a recipe, each after those it needs."""
+    """Return the steps of a recipe, each after those it needs.
+
+    raises: ConfigError when the stages' adapters do not fit each other.
+    """
+    _check_adapters(recipe)
     steps = [_curate(recipe), _finetune(recipe)]
     parts = {
         part for _, stage in _stages(recipe) for part, weight in stage.reward.items() if weight
@@ -99,7 +106,7 @@ def run_recipe(
         else:
             tell(f"running       {plan.folder}")
         made[step.name] = run_plan(plan)
-        if step.stage == "report":
+        if step.stage == "report" and os.environ.get("RANK", "0") == "0":
             point(recipe.folder / "report", made[step.name].path)
     return made
 
@@ -123,7 +130,7 @@ def foretell(
 
 
 def pooled_report(folders: Sequence[Path], out: Path) -> Artefact:
-    """Write one report over all finished benchmarks in some runs' folders: other seeds, other models.
+    """Write one report over all finished benchmarks in some runs' folders: other seeds or models.
 
     Of benchmarks with the same strategy, seed and model the newest counts. Curves and critics are
     those of the first seed found.
@@ -175,7 +182,13 @@ def _wanted(recipe: Recipe, until: StageName, strategy: str | None) -> list[Step
     steps = {step.name: step for step in steps_of(recipe)}
     goals = [step for step in steps.values() if step.stage == until]
     if strategy is not None:
-        goals = [goal for goal in goals if f"-{strategy}" in goal.name]
+        known = dict.fromkeys(goal.strategy for goal in goals)
+        goals = [goal for goal in goals if goal.strategy == strategy]
+        if not goals:
+            raise ConfigError(
+                f"--strategy {strategy}: nothing to {until} for it; the recipe has "
+                f"{', '.join(known) or 'none'}{did_you_mean(strategy, known)}"
+            )
     wanted: set[str] = set()
     open_names = [goal.name for goal in goals]
     while open_names:
@@ -184,6 +197,36 @@ def _wanted(recipe: Recipe, until: StageName, strategy: str | None) -> list[Step
             wanted.add(name)
             open_names += steps[name].needs
     return [step for step in steps.values() if step.name in wanted]
+
+
+def _check_adapters(recipe: Recipe) -> None:
+    """Find, before anything runs, what the stages themselves would refuse after hours."""
+    faults = [
+        f"{name}.train.lora: a critic is an adapter over its backbone; give it one"
+        for name, part in (("critic", recipe.critic), ("scalar", recipe.scalar))
+        if part.train.lora is None
+    ]
+    last: dict[str, LoraConfig | Literal["fresh"] | None] = {"sft": "fresh"}
+    for strategy in recipe.strategies:
+        before = last[strategy.start]
+        for stage in strategy.stages:
+            lora = stage.train.lora
+            place = f"strategies.{strategy.name}.{stage.name}.train.lora"
+            if before is None and lora is not None:
+                faults.append(f"{place}: the stage before trains whole weights; set it to null too")
+            if (
+                isinstance(before, LoraConfig)
+                and lora is not None
+                and (before.rank, before.alpha) != (lora.rank, lora.alpha)
+            ):
+                faults.append(
+                    f"{place}: rank {lora.rank}, alpha {lora.alpha:g}, but it goes on training an "
+                    f"adapter of rank {before.rank}, alpha {before.alpha:g}; write the same"
+                )
+            before = lora
+        last[strategy.name] = before
+    if faults:
+        raise ConfigError("\n".join(faults))
 
 
 def _stages(recipe: Recipe) -> Iterator[tuple[str, StageConfig]]:
@@ -265,7 +308,8 @@ def _reinforce(recipe: Recipe, strategy: str, stage: StageConfig, start: str) ->
         )
 
     needs = dict.fromkeys(("curate", "finetune", *parts, start))
-    return Step(f"reinforce-{strategy}-{stage.name}", "reinforce", tuple(needs), plan)
+    name = f"reinforce-{strategy}-{stage.name}"
+    return Step(name, "reinforce", tuple(needs), plan, strategy)
 
 
 def _benchmark(recipe: Recipe, strategy: str, policy: str | None) -> Step:
@@ -291,7 +335,7 @@ def _benchmark(recipe: Recipe, strategy: str, policy: str | None) -> Step:
             load_scorer=load_critic if judge else None,
         )
 
-    return Step(f"benchmark-{strategy}", "benchmark", tuple(needs), plan)
+    return Step(f"benchmark-{strategy}", "benchmark", tuple(needs), plan, strategy)
 
 
 def _report(recipe: Recipe, before: list[str]) -> Step:
