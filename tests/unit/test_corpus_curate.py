@@ -1,6 +1,8 @@
 """Curating: what is not kept is counted under its reason; test and train stay apart."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -234,3 +236,12 @@ def test_kinds_that_are_missing_are_warned_of(make):
     *_, summary = make(weather(), [ranking("r", "foundation-snow", "good", "bad")], [ITEM])
     assert "no record of kind connection" in summary["warnings"]
     assert any("no ranked question is held out" in warning for warning in summary["warnings"])
+
+
+def test_the_corpus_and_the_desk_need_no_torch():
+    rooms = "curate, annotate, audit, classify, clean, intake, language, release, split"
+    code = (
+        f"from drenpa.corpus import {rooms}; import drenpa.desk.app, sys; "
+        "sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
