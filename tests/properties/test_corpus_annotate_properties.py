@@ -8,8 +8,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drenpa.corpus.annotate import Draft, RuleError, Store, replay
+from drenpa.corpus.annotate import Store
 from drenpa.corpus.audit import exact_agreement, gwet_ac, krippendorff_alpha
+from drenpa.corpus.rounds import Draft, RuleError, replay
 
 kinds = st.sampled_from(["foundation", "profession", "connection"])
 scores = st.integers(0, 2)

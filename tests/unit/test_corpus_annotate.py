@@ -9,16 +9,9 @@ import pytest
 from drenpa.config import CorpusConfig
 from drenpa.core.errors import DrenpaError
 from drenpa.core.records import Ranking, Record
-from drenpa.corpus.annotate import (
-    ConflictError,
-    Draft,
-    RuleError,
-    Store,
-    export,
-    may_work,
-    replay,
-)
+from drenpa.corpus.annotate import Store, export
 from drenpa.corpus.curate import curate
+from drenpa.corpus.rounds import ConflictError, Draft, RuleError, may_work, replay
 
 CANDIDATES = ({"id": "x", "answer": "A doing word."}, {"id": "y", "answer": "A thing."})
 DRAFT = Draft(id="a", question="What is a verb?", answer="It names an action.", source="book")

@@ -239,7 +239,7 @@ def test_kinds_that_are_missing_are_warned_of(make):
 
 
 def test_the_corpus_and_the_desk_need_no_torch():
-    rooms = "curate, annotate, audit, classify, clean, intake, language, release, split"
+    rooms = "curate, split, annotate, audit, classify, clean, intake, language, release, rounds"
     code = (
         f"from drenpa.corpus import {rooms}; import drenpa.desk.app, sys; "
         "sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"

@@ -7,8 +7,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from drenpa.core.records import Ranking, Record
-from drenpa.corpus.annotate import Draft, Store
+from drenpa.corpus.annotate import Store
 from drenpa.corpus.intake import read_rankings, read_records
+from drenpa.corpus.rounds import Draft
 from drenpa.desk.app import create_app
 
 HOST = "http://127.0.0.1:8765"

@@ -1,1 +1,1 @@
-"""The annotation desk: a small web app over the rounds of `corpus.annotate`."""
+"""The annotation desk: a small web app over the rounds of `corpus.rounds`."""

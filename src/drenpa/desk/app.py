@@ -1,4 +1,4 @@
-"""The annotation desk: plain pages and forms over the rounds of `corpus.annotate`.
+"""The annotation desk: plain pages and forms over the rounds of `corpus.rounds`.
 
 It serves this machine alone unless host names are given, takes forms only from its own pages, and
 runs no script. People say who they are and are believed, so the desk belongs on one's own machine
@@ -21,20 +21,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.staticfiles import StaticFiles
 
 from drenpa.core.knowledge import KINDS, STABILITIES
-from drenpa.corpus.annotate import (
-    PHASES,
-    Action,
-    ConflictError,
-    Event,
-    Item,
-    RuleError,
-    Store,
-    exported_lines,
-    may_work,
-    read_drafts,
-)
+from drenpa.corpus.annotate import Store, exported_lines, read_drafts
 from drenpa.corpus.audit import ASPECTS
 from drenpa.corpus.clean import clean_text
+from drenpa.corpus.rounds import PHASES, Action, ConflictError, Event, Item, RuleError, may_work
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 PAGE = 50  # items on a page of the list
