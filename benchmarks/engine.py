@@ -13,6 +13,7 @@ critic   a critique and the state its score is read at       vs `generate`, then
 from __future__ import annotations
 
 import argparse
+import ctypes
 import gc
 import json
 import statistics
@@ -48,6 +49,8 @@ class Side:
 
 def measure(work: Callable[[], Any]) -> Side:
     gc.collect()
+    # Otherwise the peak would hide in memory that earlier work freed and the process still holds.
+    ctypes.CDLL(None).malloc_trim(0)
     before, peak, done = resident(), [0], threading.Event()
 
     def watch() -> None:
