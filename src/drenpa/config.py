@@ -302,6 +302,7 @@ def load_recipe(
 ) -> Recipe:
     """Read a recipe, lay the overlays over it, apply the `a.b=c` settings, and check everything.
 
+    A recipe that begins with `extends: OTHER.yaml` is laid over that one, which stands beside it.
     Mappings are merged key by key, lists are replaced; `strategies.memory.…` in a setting names a
     list entry by its name, `strategies.0.…` by its place. Paths of data files in the recipe are
     relative to the recipe's folder when they exist there, and to the working folder otherwise.
@@ -309,7 +310,8 @@ def load_recipe(
     raises: ConfigError with every fault, a line each, as `file: key: what is wrong`; the file is
             the one that says it, or the setting.
     """
-    sources = [(str(file), _read(Path(file))) for file in (path, *overlays)]
+    sources = _extended(Path(path), ())
+    sources += [(str(overlay), _read(Path(overlay))) for overlay in overlays]
     tree: dict[str, Any] = {}
     for _, source in sources:
         tree = _merge(tree, source)
@@ -362,6 +364,19 @@ def _read(path: Path) -> dict[str, Any]:
             f"{path}: a recipe is a mapping of keys to values, this is a {type(tree).__name__}"
         )
     return tree
+
+
+def _extended(path: Path, heirs: tuple[Path, ...]) -> list[tuple[str, dict[str, Any]]]:
+    """Read a recipe and those that it extends, the furthest first."""
+    if path.resolve() in heirs:
+        raise ConfigError(f"{path}: extends: the recipe extends itself")
+    tree = _read(path)
+    parent = tree.pop("extends", None)
+    if parent is None:
+        return [(str(path), tree)]
+    if not isinstance(parent, str):
+        raise ConfigError(f"{path}: extends: name one recipe file, this is {parent!r}")
+    return [*_extended(path.parent / parent, (*heirs, path.resolve())), (str(path), tree)]
 
 
 def _merge(below: Any, above: Any) -> Any:

@@ -234,6 +234,71 @@ def pair_loss(
     return (weights_P.view(-1, 1, 1) * loss_PGG * (reward_gap_PGG > 0)).sum()
 
 
+@dataclass(frozen=True)
+class StepCounts:
+    """What a whole step's losses are divided by, over all its micro-batches and processes.
+
+    rows:  all scored answers, those of groups without signal included: a step in which few groups
+           differ makes a small move.
+    kept:  the answers that go through the model.
+    pairs: the pairs whose rewards differ.
+    """
+
+    rows: int
+    kept: int
+    pairs: int
+
+
+@dataclass(frozen=True)
+class StepLoss:
+    """A micro-batch's part of a step's loss, and parts of the step's means over the kept
+    answers."""
+
+    loss: Tensor
+    kl: Tensor
+    clipped: Tensor
+    pair_loss: Tensor
+
+
+def step_loss(
+    logprobs_NT: Tensor,
+    old_logprobs_NT: Tensor,
+    reference_logprobs_NT: Tensor,
+    advantages_PG: Tensor,
+    rewards_PG: Tensor,
+    weights_P: Tensor,
+    mask_NT: Tensor,
+    counts: StepCounts,
+    objective: Objective,
+) -> StepLoss:
+    """P10 over the step's rows, plus `pair_coef` times P11 over the step's pairs.
+
+    Takes what `policy_loss` and `pair_loss` take, for whole groups; the parts of all micro-batches
+    add up to the step's loss.
+    """
+    policy = policy_loss(
+        logprobs_NT,
+        old_logprobs_NT,
+        reference_logprobs_NT,
+        advantages_PG.flatten(),
+        mask_NT,
+        objective,
+    )
+    loss = policy.loss / counts.rows
+    pairs = torch.zeros_like(policy.kl)
+    if objective.pair_coef > 0:
+        pairs = pair_loss(
+            logprobs_NT, reference_logprobs_NT, rewards_PG, weights_P, mask_NT, objective
+        ) / max(counts.pairs, 1)
+        loss = loss + objective.pair_coef * pairs
+    return StepLoss(
+        loss=loss,
+        kl=policy.kl / max(counts.kept, 1),
+        clipped=policy.clipped / max(counts.kept, 1),
+        pair_loss=pairs.detach(),
+    )
+
+
 def pairs_in(rewards_PG: Tensor) -> int:
     """Count the pairs whose rewards differ, over all groups.
 

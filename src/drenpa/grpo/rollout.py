@@ -22,6 +22,7 @@ from drenpa.core.records import Record
 from drenpa.core.roles import Draft, Generator, Sampling, Scorer
 from drenpa.grpo.objective import (
     Objective,
+    StepCounts,
     advantages,
     flat_groups,
     gradient_mass,
@@ -53,15 +54,14 @@ class Pushes:
     advantages_PG: [P kept, G].
     rewards_PG:    [P kept, G] normalised, for P11.
     weights_P:     [P kept] kind weights.
-    rows, pairs:   the whole step's: losses are divided by these.
+    counts:        the whole step's: losses are divided by these.
     """
 
     kept: tuple[int, ...]
     advantages_PG: Tensor
     rewards_PG: Tensor
     weights_P: Tensor
-    rows: int
-    pairs: int
+    counts: StepCounts
     metrics: Mapping[str, float]
 
 
@@ -140,8 +140,7 @@ def make_pushes(answers: Answers, stage: StageConfig, objective: Objective) -> P
         advantages_PG=advantages_PG[kept_P],
         rewards_PG=combined_PG[kept_P],
         weights_P=weights_P[kept_P],
-        rows=combined_PG.numel(),
-        pairs=pairs,
+        counts=StepCounts(combined_PG.numel(), int(kept_P.sum()) * stage.group, pairs),
         metrics=_metrics(answers, stage, flat_P, unscored, pairs)
         | _mass(answers, places, gradient_mass(advantages_PG)),
     )

@@ -45,10 +45,12 @@ def schedule(
     return [[next(asked[kind]) for kind in step] for step in steps]
 
 
-def check_gate(stage: StageConfig, history: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Compare the last quarter of a stage with its gate and return what was compared.
+def measure_gate(history: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return what a gate asks about: means over the last quarter of a stage's steps.
 
-    raises: TrainingError when the gate does not hold.
+    reward_gain: the mean raw reward of the last quarter minus that of the first.
+    kl:          nats per token from the reference.
+    truncated:   share of answers that the length limit cut.
     """
     quarter = max(1, len(history) // 4)
 
@@ -57,24 +59,35 @@ def check_gate(stage: StageConfig, history: Sequence[Mapping[str, float]]) -> di
         return sum(values) / len(values) if values else 0.0
 
     first, last = history[:quarter], history[-quarter:]
-    found = {
+    return {
         "reward_gain": mean("reward", last) - mean("reward", first),
         "kl": mean("kl", last),
         "truncated": mean("truncated", last),
     }
+
+
+def check_gate(stage: StageConfig, found: Mapping[str, float]) -> None:
+    """Compare what a finished stage measured with its gate; its policy is kept either way.
+
+    raises: TrainingError when the gate does not hold.
+    """
     gate = stage.gate
+    bounds = (
+        ("reward_gain", "at least", gate.min_reward_gain),
+        ("kl", "at most", gate.max_kl),
+        ("truncated", "at most", gate.max_truncated),
+    )
     broken = [
         f"{name} is {found[name]:.4g}, the gate asks for {word} {bound:g}"
-        for name, bound, word, holds in (
-            ("reward_gain", gate.min_reward_gain, "at least", lambda a, b: a >= b),
-            ("kl", gate.max_kl, "at most", lambda a, b: a <= b),
-            ("truncated", gate.max_truncated, "at most", lambda a, b: a <= b),
-        )
-        if bound is not None and not holds(found[name], bound)
+        for name, word, bound in bounds
+        if bound is not None
+        and not (found[name] >= bound if word == "at least" else found[name] <= bound)
     ]
     if broken:
-        raise TrainingError(f"stage {stage.name}: {'; '.join(broken)}; the run stops here")
-    return found
+        raise TrainingError(
+            f"stage {stage.name}: {'; '.join(broken)}; the run stops here. The stage's policy is "
+            "kept: look at it, then change the stage or its gate and run again"
+        )
 
 
 def _rounds(records: Sequence[Record], chance: random.Random) -> Iterator[Record]:

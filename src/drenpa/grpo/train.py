@@ -47,9 +47,9 @@ from drenpa.engine.loop import (
 from drenpa.engine.models import writing_weights
 from drenpa.engine.policy import MODEL, LanguageModel, Policy, model_folders
 from drenpa.engine.prefix import PrefixGroup, suffix_states
-from drenpa.grpo.objective import Objective, pair_loss, policy_loss
+from drenpa.grpo.objective import Objective, StepCounts, step_loss
 from drenpa.grpo.rollout import Answers, Pushes, collect, make_pushes
-from drenpa.grpo.stages import check_gate, schedule
+from drenpa.grpo.stages import measure_gate, schedule
 
 ScorerLoader = Callable[..., Scorer]
 """Loads a critic's artefact as a scorer, given `engine` and a `backbone` to put its adapter on."""
@@ -64,11 +64,10 @@ class MicroBatch:
     """
 
     groups: tuple[PrefixGroup, ...]
-    advantages_N: Tensor
+    advantages_PG: Tensor
     rewards_PG: Tensor
     weights_P: Tensor
-    rows: int
-    pairs: int
+    counts: StepCounts
     kept_rows: int
 
 
@@ -129,9 +128,7 @@ def plan_reinforce(
         ]
         too_long = len(records) - len(fitting)
         steps = schedule(fitting, stage, seed=stage_seed, too_long=too_long)
-        shared = (
-            None if stage.train.lora is None else room
-        )  # adapters side by side, or a model each
+        shared = room if stage.train.lora is not None else None  # one set of weights, or several
         loaded = {
             part: load_scorer(artefact, engine=engine, backbone=shared)
             for part, artefact in needed.items()
@@ -169,7 +166,7 @@ def plan_reinforce(
             seed=stage_seed,
             label=f"{strategy}: {stage.name}",
         )
-        gate = check_gate(stage, history)
+        gate = measure_gate(history)
         if rank_and_world()[0] == 0:
             _save(networks, stage, backbone, out / MODEL)
         return {
@@ -188,7 +185,7 @@ def plan_reinforce(
         name=f"reinforce-{strategy}-{stage.name}",
         root=root,
         config={
-            "stage": stage.model_dump(mode="json"),
+            "stage": stage.model_dump(mode="json", exclude={"gate": True}),
             "strategy": strategy,
             "instruction": instruction,
             "dtype": engine.dtype,
@@ -290,11 +287,10 @@ def _micro_batch(
     device = policy.language_model.device
     return MicroBatch(
         groups=tuple(groups),
-        advantages_N=pushes.advantages_PG[places].flatten().to(device),
+        advantages_PG=pushes.advantages_PG[places].to(device),
         rewards_PG=pushes.rewards_PG[places].to(device),
         weights_P=pushes.weights_P[places].to(device),
-        rows=pushes.rows,
-        pairs=pushes.pairs,
+        counts=pushes.counts,
         kept_rows=pushes.advantages_PG.numel(),
     )
 
@@ -320,30 +316,23 @@ def _loss(
     new = told(module, entropy=True)
     with torch.no_grad(), use_adapter(networks.reference, networks.reference_adapter):
         reference = told(networks.reference, entropy=False)
-    result = policy_loss(
+    result = step_loss(
         new.logprobs_NT,
         new.logprobs_NT.detach(),
         reference.logprobs_NT,
-        micro.advantages_N,
+        micro.advantages_PG,
+        micro.rewards_PG,
+        micro.weights_P,
         new.mask_NT,
+        micro.counts,
         objective,
     )
-    loss = result.loss / micro.rows
-    metrics = {"kl": result.kl / micro.kept_rows, "clipped": result.clipped / micro.kept_rows}
-    if objective.pair_coef > 0:
-        pairs = pair_loss(
-            new.logprobs_NT,
-            reference.logprobs_NT,
-            micro.rewards_PG,
-            micro.weights_P,
-            new.mask_NT,
-            objective,
-        ) / max(micro.pairs, 1)
-        loss = loss + objective.pair_coef * pairs
-        metrics["pair_loss"] = pairs.detach()
     tokens_N = new.mask_NT.sum(dim=1).clamp(min=1)
-    metrics["entropy"] = (new.entropy_NT.sum(dim=1) / tokens_N).sum() / micro.kept_rows
-    return LossSum(loss, metrics)
+    entropy = (new.entropy_NT.sum(dim=1) / tokens_N).sum() / max(micro.counts.kept, 1)
+    metrics = {"kl": result.kl, "clipped": result.clipped, "entropy": entropy}
+    if objective.pair_coef > 0:
+        metrics["pair_loss"] = result.pair_loss
+    return LossSum(result.loss, metrics)
 
 
 def _save(networks: Networks, stage: StageConfig, backbone: Artefact, folder: Path) -> None:
