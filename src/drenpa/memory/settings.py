@@ -28,7 +28,7 @@ class SelectConfig(Config):
     rare_share: Share = 0.5  # demand below this share of the median demand is rare
     known_above: Share = 0.6  # at and above it a record counts as known
     bits_per_parameter: Positive = 0.1  # about 2 is the known ceiling; usable is far smaller
-    bits_per_token: Positive = 4.0  # what a token of an answer costs to store
+    bits_per_token: Positive = 6.0  # to store an answer; 5.6 measured, see docs/memory.md
 
 
 class UpdateConfig(Config):
