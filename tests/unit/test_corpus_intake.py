@@ -135,11 +135,27 @@ def test_a_ranking_of_an_unknown_record_is_a_fault(tmp_path):
         read_rankings(path, records=["record-1"])
 
 
+def test_a_file_of_rankings_that_fits_no_record_is_one_fault(tmp_path):
+    path = lines(tmp_path, RANKING, RANKING | {"id": "s"})
+    with pytest.raises(DataError) as caught:
+        read_rankings(path, records=["other"])
+    assert len(caught.value.faults) == 1
+    assert "none of its 2 rankings is of one of the records" in str(caught.value)
+
+
+def test_a_fault_in_a_candidate_is_told_once(tmp_path):
+    wrong = RANKING["candidates"][1] | {"rank": 0}
+    path = lines(tmp_path, RANKING | {"candidates": [RANKING["candidates"][0], wrong]})
+    assert faults_of(path, read_rankings) == (
+        "FILE:1: field 'candidates[1].rank': Input should be greater than or equal to 1 (it is 0)"
+    )
+
+
 def test_a_ranking_that_names_a_candidate_twice_or_only_one_is_a_fault(tmp_path):
     one = RANKING["candidates"][0]
     path = lines(tmp_path, RANKING | {"candidates": [one]}, RANKING | {"candidates": [one, one]})
     first, second = faults_of(path, read_rankings).splitlines()
-    assert first.startswith("FILE:1: field 'candidates'")
+    assert first == "FILE:1: field 'candidates': needs 2 or more, there is 1"
     assert "candidate ids repeat" in second
 
 

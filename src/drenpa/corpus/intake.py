@@ -167,9 +167,21 @@ def check_ids(rows: Iterable[Located[Any]], faults: Faults) -> None:
 def check_rankings(
     rankings: Iterable[Located[Ranking]], records: Collection[str], faults: Faults
 ) -> None:
-    """Note every ranking of a record that is not among `records`."""
+    """Note every ranking of a record that is not among `records`; once, where a whole file fits
+    none."""
+    by_file: dict[str, list[Located[Ranking]]] = {}
     for entry in rankings:
-        if entry.row.record not in records:
+        by_file.setdefault(entry.place.rpartition(":")[0], []).append(entry)
+    for file, entries in by_file.items():
+        unknown = [entry for entry in entries if entry.row.record not in records]
+        if len(unknown) == len(entries) > 1:
+            faults.add(
+                file,
+                f"field 'record': none of its {len(entries)} rankings is of one of the records; "
+                "name rankings of your records in corpus.rankings, or none with []",
+            )
+            continue
+        for entry in unknown:
             hint = did_you_mean(entry.row.record, records)
             faults.add(
                 entry.place,
@@ -209,8 +221,11 @@ def _validated(row: type[RowType], entry: Entry, place: str, faults: Faults) -> 
     try:
         return row.model_validate(given)
     except ValidationError as error:
-        for detail in error.errors(include_url=False):
-            faults.add(place, _fault(detail, row))
+        details = error.errors(include_url=False)
+        deeper = {detail["loc"][0] for detail in details if len(detail["loc"]) > 1}
+        for detail in details:
+            if detail["type"] != "too_short" or detail["loc"][0] not in deeper:
+                faults.add(place, _fault(detail, row))
         return None
 
 
@@ -244,6 +259,9 @@ def _fault(detail: ErrorDetails, row: type[Row]) -> str:
         return f"{field}'{shown(value)}' is not one of {', '.join(known_values)}{hint}"
     if detail["type"] == "string_too_short":
         return f"{field}empty; write it"
+    if detail["type"] == "too_short":
+        needed, found = detail["ctx"]["min_length"], detail["ctx"]["actual_length"]
+        return f"{field}needs {needed} or more, there is {found}"
     if detail["type"] == "finite_number":
         return f"{field}{shown(value)} is not a finite number; give one, or leave the field out"
     message = detail["msg"].removeprefix("Value error, ")
