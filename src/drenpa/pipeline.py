@@ -15,6 +15,7 @@ from typing import Any, Literal
 from drenpa.config import LoraConfig, Recipe, ReportConfig, StageConfig
 from drenpa.core.artefacts import Artefact, Plan, finished, point, run_plan
 from drenpa.core.errors import ArtefactError, ConfigError, did_you_mean
+from drenpa.grpo.stages import check_gate
 
 StageName = Literal["curate", "finetune", "critic", "reinforce", "benchmark", "report"]
 PAPER_ORDER = ("base", "sft", "grpo", "memory", "multistage", "final")
@@ -37,6 +38,7 @@ class Step:
     needs: the names of the steps whose artefacts it is made from.
     plan:  makes the plan, given those artefacts by name.
     strategy: whose step it is; empty where all share it.
+    round: of reinforcement learning, the stage whose gate is asked when it is done.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Step:
     needs: tuple[str, ...]
     plan: Callable[[Mapping[str, Artefact]], Plan]
     strategy: str = ""
+    round: StageConfig | None = None
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,8 @@ def run_recipe(
         else:
             tell(f"running       {plan.folder}")
         made[step.name] = run_plan(plan)
+        if step.round is not None:
+            check_gate(step.round, made[step.name].summary["gate"])
         if step.stage == "report" and os.environ.get("RANK", "0") == "0":
             point(recipe.folder / "report", made[step.name].path)
     return made
@@ -309,7 +314,7 @@ def _reinforce(recipe: Recipe, strategy: str, stage: StageConfig, start: str) ->
 
     needs = dict.fromkeys(("curate", "finetune", *parts, start))
     name = f"reinforce-{strategy}-{stage.name}"
-    return Step(name, "reinforce", tuple(needs), plan, strategy)
+    return Step(name, "reinforce", tuple(needs), plan, strategy, stage)
 
 
 def _benchmark(recipe: Recipe, strategy: str, policy: str | None) -> Step:
