@@ -1,9 +1,11 @@
 """A policy as an ordinary Hugging Face folder: merged weights or the adapter alone, with a card.
 
-Merging is done in float32 and saved so. A trained adapter moves most weights by less than half the
-distance between two bfloat16 numbers, so that saving in bfloat16 throws most of the training away
-(docs/artefacts.md has the figures). Who wants smaller files may still ask for bfloat16; the card
-then says so, and how many weights were rounded back to where they began.
+Merging is done in float32 and saved so, because saving in bfloat16 rounds a part of the training
+away. How much was measured on SmolLM2-135M with rank-16 adapters after 20 steps: at learning rate
+4e-4, 46 % of the adapted weights still differ from where they began and 1.7 % of the next-token
+choices change; at the paper's 5e-7, 0.1 % differ and nothing of the training is left. In float32
+no choice changes in either case. Who wants files of half the size may ask for bfloat16; the card
+then says how many weights fell back.
 """
 
 from __future__ import annotations
