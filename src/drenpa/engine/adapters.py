@@ -21,12 +21,17 @@ from torch import nn
 
 from drenpa.config import EngineConfig, LoraConfig
 from drenpa.core.errors import ModelError
-from drenpa.engine.models import load_model, load_tokenizer, pick_device, writing_weights
+from drenpa.engine.models import load_model, load_tokenizer, pick_device, quiet, writing_weights
 
 
 def load_backbone(folder: Path, engine: EngineConfig) -> tuple[Any, Any]:
     """Return a frozen model and its tokenizer, on the engine's device in the engine's precision."""
-    model = load_model(folder, dtype=engine.dtype, device=pick_device(engine.device))
+    model = load_model(
+        folder,
+        dtype=engine.dtype,
+        device=pick_device(engine.device),
+        trust_remote_code=engine.trust_remote_code,
+    )
     model.requires_grad_(False)
     return model, load_tokenizer(folder)
 
@@ -59,7 +64,7 @@ def add_adapter(model: Any, lora: LoraConfig, name: str, *, seed: int) -> Any:
         target_modules="all-linear",
         task_type="CAUSAL_LM",
     )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), quiet():
         torch.manual_seed(seed_of(seed, name))
         if isinstance(model, PeftModel):
             model.add_adapter(name, config)

@@ -17,6 +17,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -95,17 +96,24 @@ def is_local(source: str) -> bool:
     return path.exists()
 
 
-def load_model(folder: Path, *, dtype: Dtype, device: torch.device) -> Any:
+def load_model(
+    folder: Path, *, dtype: Dtype, device: torch.device, trust_remote_code: bool = False
+) -> Any:
     """Load a causal language model from a local folder, safetensors only, in eval mode.
 
+    trust_remote_code: whether code that the folder brings may run; only where a recipe says so.
     raises: ModelError when transformers cannot.
     """
     from transformers import AutoModelForCausalLM
 
     try:
-        with _quiet():
+        with quiet():
             model = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=getattr(torch, dtype), use_safetensors=True, local_files_only=True
+                folder,
+                dtype=getattr(torch, dtype),
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=trust_remote_code,
             )
     except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(f"{folder}: the model cannot be loaded: {error}") from error
@@ -120,7 +128,7 @@ def load_tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        with _quiet():
+        with quiet():
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"{folder}: the tokenizer cannot be loaded: {error}") from error
@@ -136,7 +144,8 @@ def writing_weights(place: Path) -> Iterator[None]:
     torch and safetensors hide it in errors of their own.
     """
     try:
-        yield
+        with quiet():
+            yield
     except (SafetensorError, RuntimeError) as error:
         if not any(sign in str(error) for sign in _DISK_SIGNS):
             raise
@@ -195,7 +204,7 @@ def _convert_gguf(gguf: Path, folder: Path) -> None:
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    with _quiet():
+    with quiet():
         loaded = AutoModelForCausalLM.from_pretrained(
             gguf.parent, gguf_file=gguf.name, dtype=torch.bfloat16
         )
@@ -291,15 +300,18 @@ def _sha256(path: Path) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers' bars and advice off the screen; ours tell what is going on."""
+def quiet() -> Iterator[None]:
+    """Keep transformers' bars, advice and deprecations off the screen; ours tell what is going
+    on."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # peft asks for what is going away
+            yield
     finally:
         logging.set_verbosity(level)
         if bars:

@@ -147,6 +147,7 @@ def plan_finetune(
         return {
             "samples": counted(sample_kind for sample_kind in left_out["taken"]),
             "too_long": left_out["too_long"],
+            "held_out": left_out["held_out"],
             "steps": len(history),
             "first_loss": history[0]["loss"],
             "last_loss": history[-1]["loss"],
@@ -179,12 +180,18 @@ def _samples(
     seed: int,
     limit: int,
 ) -> tuple[list[Sample], dict[str, Any]]:
-    """Encode the corpus; rows longer than the limit are left out and counted."""
+    """Encode the corpus; rows longer than the limit are left out and counted.
+
+    The questions on which the critic is measured are left out too: the model learned here is its
+    backbone, and a record's answer may stand among the candidates.
+    """
     records = corpus.rows("records", Record)
+    rankings = corpus.rows("rankings", Ranking)
     questions = {record.id: record.question for record in records}
+    held_out = {ranking.record for ranking in rankings if ranking.split == "held_out"}
     encoded: list[tuple[str, Sample]] = []
     for record in records:
-        if record.answer is None:
+        if record.answer is None or record.id in held_out:
             continue
         given = chat.prompt([Message("system", instruction), Message("user", record.question)])
         said = (*chat.text(record.answer), chat.end_id)
@@ -193,7 +200,7 @@ def _samples(
     criticism = CritiqueChat(
         chat, load_prompt(critique_prompt, language, slots=("question", "answer"))
     )
-    for ranking in corpus.rows("rankings", Ranking):
+    for ranking in rankings:
         if ranking.split != "train":
             continue
         for candidate in ranking.candidates:
@@ -215,6 +222,7 @@ def _samples(
     return [sample for _, sample in taken], {
         "taken": [name for name, _ in taken],
         "too_long": len(encoded) - len(taken),
+        "held_out": len(held_out),
     }
 
 
