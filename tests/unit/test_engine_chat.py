@@ -224,3 +224,15 @@ def test_a_template_that_refuses_a_role_is_an_error_with_the_templates_words():
 def test_a_template_with_a_mistake_in_it_is_an_error_at_once():
     with pytest.raises(ModelError, match="chat template"):
         Chat(byte_tokenizer(template="{% for m in messages %}"))
+
+
+def test_an_instruction_stands_before_the_question_where_a_template_refuses_a_system_turn():
+    refusing = (
+        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+        + CHATML
+    )
+    chat = Chat(byte_tokenizer(template=refusing))
+    assert not chat.takes_system
+    folded = chat.prompt([Message("system", "Be brief."), Message("user", "Why?")])
+    assert folded == chat.prompt([Message("user", "Be brief.\n\nWhy?")])
+    assert Chat(byte_tokenizer()).takes_system

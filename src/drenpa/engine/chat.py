@@ -40,6 +40,9 @@ class Chat:
 
     stop_ids: the tokens that end an answer.
     end_id:   the one that training puts after an answer.
+    takes_system: whether the template has a place for a system message; where it has none
+                  (Gemma's),
+              the instruction stands before the user's first words.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -65,9 +68,11 @@ class Chat:
             )
         self.end_id: int = ends[0] if ends else tokenizer.eos_token_id
         self.stop_ids = frozenset({self.end_id, tokenizer.eos_token_id} - {None})
+        self.takes_system = self._renders([Message("system", "s"), Message("user", "q")])
 
     def prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Return the ids of a conversation up to where the assistant's answer begins."""
+        messages = self._accepted(messages)
         return tuple(self._ids(messages, self._pieces(messages, reply=True)))
 
     def text(self, text: str) -> tuple[int, ...]:
@@ -86,6 +91,7 @@ class Chat:
 
         raises: ValueError unless the last message contains the mark once.
         """
+        messages = self._accepted(messages)
         head, mark, tail = messages[-1].content.partition(at)
         if not mark or at in tail:
             raise ValueError(f"the last message must contain the mark {at!r} once")
@@ -100,6 +106,20 @@ class Chat:
         """Return the text of sampled ids, without special tokens and surrounding space."""
         text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True)
         return text.strip()
+
+    def _renders(self, messages: Sequence[Message]) -> bool:
+        try:
+            self._pieces(messages, reply=True)
+        except ModelError:
+            return False
+        return True
+
+    def _accepted(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """Put a system message before the user's first words where the template takes none."""
+        if self.takes_system or len(messages) < 2 or messages[0].role != "system":
+            return messages
+        system, first, *rest = messages
+        return [Message(first.role, f"{system.content}\n\n{first.content}"), *rest]
 
     def _pieces(self, messages: Sequence[Message], *, reply: bool) -> list[str]:
         """Render the template around the messages and return what it writes between their texts."""
