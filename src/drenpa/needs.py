@@ -1,7 +1,8 @@
 """What a recipe will need, before anything runs: memory of each stage, disk, steps, answers.
 
-Rough on purpose, and said so where it is shown. The activation figures were measured on two models
-(SmolLM2-135M, Qwen2.5-0.5B) with adapters in bfloat16; other families may differ by half.
+Rough on purpose, and said so where it is shown. The activation figures were fitted to the growth of
+memory with rows on two models (SmolLM2-135M, Qwen2.5-Coder-0.5B) with adapters in bfloat16 on a
+processor, to within a tenth; other families may differ by half.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ FORMULA = (
     "memory = weights (parameters x bytes each) + 16 bytes a trained float32 weight (itself, its "
     "gradient, AdamW's two moments) + activations (tokens of a micro-batch x layers x (64 hidden "
     "+ 8 wide) bytes, doubled in float32) + logits (at most 1024 tokens x vocabulary x 12 bytes) "
-    "+ 0.6 GB; within about half of the truth"
+    "+ 0.6 GB; every row is taken to be as long as the longest, so this is usually too high"
 )
 
 
