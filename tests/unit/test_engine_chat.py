@@ -210,15 +210,15 @@ def test_a_template_that_does_not_say_each_message_once_is_refused(template):
         Chat(byte_tokenizer(template=template))
 
 
-def test_a_template_that_refuses_a_role_is_an_error_with_the_templates_words():
+def test_a_template_that_refuses_a_conversation_is_an_error_with_the_templates_words():
     template = (
-        "{% if messages[0]['role'] == 'system' %}"
-        "{{ raise_exception('System role not supported') }}{% endif %}" + CHATML
+        "{% if messages | length > 2 %}{{ raise_exception('one question only') }}{% endif %}"
+        + CHATML
     )
     chat = Chat(byte_tokenizer(template=template))
     assert chat.prompt([Message("user", "hi")])
-    with pytest.raises(ModelError, match="System role not supported"):
-        chat.prompt([Message("system", "s"), Message("user", "hi")])
+    with pytest.raises(ModelError, match="one question only"):
+        chat.prompt([Message("user", "hi"), Message("assistant", "yes"), Message("user", "why")])
 
 
 def test_a_template_with_a_mistake_in_it_is_an_error_at_once():
