@@ -153,7 +153,7 @@ def writing_weights(place: Path) -> Iterator[None]:
         raise OSError(number, os.strerror(number), str(place)) from error
 
 
-_DISK_SIGNS = ("os error 28", "os error 27", "No space left", "PytorchStreamWriter", "iostream")
+_DISK_SIGNS = ("os error 28", "os error 27", "No space left", "inline_container", "iostream")
 
 
 def context_of(model: Any) -> int:
