@@ -176,21 +176,24 @@ def _usage(story: Story, weights: Weights) -> Iterator[str]:
     yield "## How to ask it\n"
     yield "It was trained and tested under this instruction, given as the system message:\n"
     yield "\n".join(f"> {line}" for line in story.instruction.splitlines() or ["(none)"]) + "\n"
-    loader = (
-        ("from peft import AutoPeftModelForCausalLM", "AutoPeftModelForCausalLM")
-        if weights.form == "adapter"
-        else ("from transformers import AutoModelForCausalLM", "AutoModelForCausalLM")
-    )
+    if weights.form == "adapter":
+        loader, imports = (
+            "AutoPeftModelForCausalLM",
+            ("from peft import AutoPeftModelForCausalLM\nfrom transformers import AutoTokenizer"),
+        )
+    else:
+        loader, imports = (
+            "AutoModelForCausalLM",
+            ("from transformers import AutoModelForCausalLM, AutoTokenizer"),
+        )
     yield f"""```python
-{loader[0]}
-from transformers import AutoTokenizer
+{imports}
 
 folder = "."  # this folder
 tokenizer = AutoTokenizer.from_pretrained(folder)
-model = {loader[1]}.from_pretrained(folder)
-instruction = "..."  # the one above
+model = {loader}.from_pretrained(folder)
 messages = [
-    {{"role": "system", "content": instruction}},
+    {{"role": "system", "content": {story.instruction!r}}},
     {{"role": "user", "content": "Your question"}},
 ]
 inputs = tokenizer.apply_chat_template(
@@ -290,7 +293,9 @@ def _results(story: Story) -> Iterator[str]:
                 f"{_percent(mean['percent'])}{width} | {mean['n']} | {mean['unscored']} |"
             )
     yield ""
-    yield f"The judge was `{_cell(judged.judge)}`: {judged.judge_card}\n"
+    told_below = any(judged.judge_card in caution for caution in judged.cautions)
+    more = "" if told_below or not judged.judge_card else f" {judged.judge_card}"
+    yield f"The judge was `{_cell(judged.judge)}`.{more}\n"
     for caution in judged.cautions:
         yield f"- {caution}"
     yield ""

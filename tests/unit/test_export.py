@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -279,6 +281,20 @@ def test_the_card_tells_where_the_policy_comes_from(run: Run, tmp_path: Path) ->
         assert part in text
 
 
+@pytest.mark.parametrize("form", ["merged", "adapter"])
+def test_the_code_in_the_card_runs_and_gives_the_policys_answer(
+    run: Run, tmp_path: Path, form: Any
+) -> None:
+    folder = export_policy(run.policy, tmp_path / "out", form)
+    code = (folder / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    code = code.replace("Your question", QUESTION).replace("256", "24")
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == drenpa_answer(run.policy)
+
+
 def test_no_path_of_this_machine_stands_in_a_merged_folder(run: Run, tmp_path: Path) -> None:
     folder = export_policy(run.policy, tmp_path / "out")
     for file in folder.glob("*"):
@@ -304,7 +320,7 @@ def test_the_report_beside_a_policy_gives_the_card_its_figures(run: Run, tmp_pat
     assert f"| foundation | memory | {five} | 55.5 [50, 62] | 40 | 2 |" in card
     assert "| foundation | base | 41.2" in card
     assert "| foundation | grpo |" not in card  # another strategy's column
-    assert "The judge was `offline/tiny`: It sees form better than truth." in card
+    assert "The judge was `offline/tiny`. It sees form better than truth." in card
     assert "Only 10 questions a kind." in card
     assert "No person has judged" in card
 
