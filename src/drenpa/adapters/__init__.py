@@ -1,1 +1,2 @@
-"""Thin bridges to other tools, each an optional extra."""
+"""Thin bridges to other tools, each an optional extra. There is none yet: what other tools read today
+is the policy as an ordinary folder (`drenpa.export`) and the tables of a report as files."""
