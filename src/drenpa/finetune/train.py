@@ -7,9 +7,10 @@ policy and the critic. What is saved is a whole model in an ordinary Hugging Fac
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -28,7 +29,7 @@ from drenpa.engine.adapters import (
 )
 from drenpa.engine.chat import Chat, Message
 from drenpa.engine.critiques import CritiqueChat
-from drenpa.engine.logprobs import next_token_logprobs
+from drenpa.engine.logprobs import TokenLogprobs, next_token_logprobs
 from drenpa.engine.loop import (
     LossSum,
     StepWork,
@@ -40,19 +41,42 @@ from drenpa.engine.loop import (
 )
 from drenpa.engine.models import context_of, resolve_model, writing_weights
 from drenpa.engine.policy import MODEL
-from drenpa.engine.prefix import PrefixGroup, suffix_states
+from drenpa.engine.prefix import Attention, PrefixGroup, suffix_states
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One row to learn: what is given, and what the assistant says."""
+    """One row to learn: what is given, and what the assistant says.
 
+    kind: rows of one kind are given the same instruction, which is computed once for all of them.
+    """
+
+    kind: Literal["instruction", "critique"]
     given: tuple[int, ...]
     said: tuple[int, ...]
 
-    def group(self) -> PrefixGroup:
-        """The row as a group of one; its suffix begins with the last given token."""
-        return PrefixGroup(self.given[:-1], ((self.given[-1], *self.said),))
+
+def said_logprobs(
+    model: nn.Module, samples: Sequence[Sample], *, attention: Attention
+) -> TokenLogprobs:
+    """Return the log-probabilities of what the assistant says, and of nothing that is given.
+
+    Rows of one kind share as much of their beginning as they have in common; the order of the rows
+    returned is by kind.
+    """
+    groups, said = [], []
+    for kind in dict.fromkeys(sample.kind for sample in samples):
+        rows = [sample for sample in samples if sample.kind == kind]
+        shared = _alike([row.given[:-1] for row in rows])
+        suffixes = tuple((*row.given[shared:], *row.said) for row in rows)
+        groups.append(PrefixGroup(rows[0].given[:shared], suffixes))
+        said += [len(row.said) for row in rows]
+    states = suffix_states(model, groups, attention=attention)
+    lengths_N1 = states.mask_NT.sum(dim=1, keepdim=True)
+    said_N1 = torch.tensor(said, device=states.mask_NT.device).unsqueeze(1)
+    places_T = torch.arange(states.mask_NT.shape[1], device=states.mask_NT.device)
+    spoken_NT = states.mask_NT & (places_T >= lengths_N1 - said_N1)
+    return next_token_logprobs(model, replace(states, mask_NT=spoken_NT))
 
 
 @dataclass(frozen=True)
@@ -109,11 +133,8 @@ def plan_finetune(
         steps_an_epoch = -(-len(samples) // config.batch)
 
         def loss(module: nn.Module, micro: MicroBatch) -> LossSum:
-            states = suffix_states(
-                module, [sample.group() for sample in micro.samples], attention=engine.attention
-            )
-            total = next_token_logprobs(module, states).logprobs_NT.sum()
-            return LossSum(-total / micro.step_tokens)
+            told = said_logprobs(module, micro.samples, attention=engine.attention)
+            return LossSum(-told.logprobs_NT.sum() / micro.step_tokens)
 
         def stream(step: int) -> StepWork[MicroBatch]:
             epoch, place = divmod(step, steps_an_epoch)
@@ -145,7 +166,7 @@ def plan_finetune(
                 network.save_pretrained(out / MODEL)
             tokenizer.save_pretrained(out / MODEL)
         return {
-            "samples": counted(sample_kind for sample_kind in left_out["taken"]),
+            "samples": counted(left_out["taken"]),
             "too_long": left_out["too_long"],
             "held_out": left_out["held_out"],
             "steps": len(history),
@@ -170,6 +191,15 @@ def finetune(corpus: Artefact, config: FinetuneConfig, **settings: Any) -> Artef
     return run_plan(plan_finetune(corpus, config, **settings))
 
 
+def _alike(rows: Sequence[Sequence[int]]) -> int:
+    """Count the tokens with which all rows begin.
+
+    >>> _alike([(1, 2, 3), (1, 2, 4, 5)])
+    2
+    """
+    return sum(1 for _ in takewhile(lambda column: len({*column}) == 1, zip(*rows, strict=False)))
+
+
 def _samples(
     corpus: Artefact,
     chat: Chat,
@@ -189,14 +219,14 @@ def _samples(
     rankings = corpus.rows("rankings", Ranking)
     questions = {record.id: record.question for record in records}
     held_out = {ranking.record for ranking in rankings if ranking.split == "held_out"}
-    encoded: list[tuple[str, Sample]] = []
+    encoded: list[Sample] = []
     for record in records:
         if record.answer is None or record.id in held_out:
             continue
         given = chat.prompt([Message("system", instruction), Message("user", record.question)])
         said = (*chat.text(record.answer), chat.end_id)
-        encoded.append(("instruction", Sample(given, said)))
-    critiques: list[tuple[str, Sample]] = []
+        encoded.append(Sample("instruction", given, said))
+    critiques: list[Sample] = []
     criticism = CritiqueChat(
         chat, load_prompt(critique_prompt, language, slots=("question", "answer"))
     )
@@ -208,25 +238,23 @@ def _samples(
             if text:
                 shared, row = criticism.encode(questions[ranking.record], candidate.answer)
                 said = (*chat.text(text), chat.end_id)
-                critiques.append(("critique", Sample((*shared, *row), said)))
+                critiques.append(Sample("critique", (*shared, *row), said))
     encoded += _some(critiques, config.critique_share, seed)
-    taken = [
-        (name, sample) for name, sample in encoded if len(sample.given) + len(sample.said) <= limit
-    ]
+    taken = [sample for sample in encoded if len(sample.given) + len(sample.said) <= limit]
     if not taken:
         raise DataError(
             f"{corpus.path}: no row of it fits into {limit} tokens, the smaller of "
             "finetune.train.max_length and the model's context; raise the one or take another "
             "model"
         )
-    return [sample for _, sample in taken], {
-        "taken": [name for name, _ in taken],
+    return taken, {
+        "taken": [sample.kind for sample in taken],
         "too_long": len(encoded) - len(taken),
         "held_out": len(held_out),
     }
 
 
-def _some(rows: Sequence[tuple[str, Sample]], share: float, seed: int) -> list[tuple[str, Sample]]:
+def _some(rows: Sequence[Sample], share: float, seed: int) -> list[Sample]:
     """Take a share of the rows, the same ones for the same seed."""
     order = torch.randperm(
         len(rows), generator=torch.Generator().manual_seed(seed_of(seed, "critique samples"))
