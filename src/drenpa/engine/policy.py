@@ -116,6 +116,8 @@ class Policy:
 
         raises: DataError when a question leaves no room for an answer.
         """
+        if not prompts:
+            return []
         room = self.language_model
         self.check_room(prompts, sampling.max_new_tokens)
         prompt_ids = [self.prompt_ids(question) for question in prompts]
