@@ -2,8 +2,8 @@
 
 Started as a program, it imports everything once and then forks a child for each command that it
 reads: `{"argv": [...], "env": {...}, "cwd": "...", "log": "..."}` is answered with the child's
-number, `{"wait": number}` with its exit status and its seconds of CPU time. A child is an ordinary process: it can be killed,
-its disk can be full, and its mistakes die with it.
+number, `{"wait": number}` with its exit status and its seconds of CPU time. A child is an ordinary
+process: it can be killed, its disk can be full, and its mistakes die with it.
 """
 
 from __future__ import annotations
@@ -89,7 +89,8 @@ class CommandHost:
         )
 
     def ask(self, wish: Mapping[str, object]) -> Any:
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(wish) + "\n")
         self._process.stdin.flush()
         return json.loads(self._process.stdout.readline())

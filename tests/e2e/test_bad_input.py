@@ -1,4 +1,4 @@
-"""What a user may get wrong, tried with the real command: each fault names its place and a way out."""
+"""What a user may get wrong, tried with the real command: a fault names its place and a way out."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def finished(run: Path, stem: str) -> Path:
     return folder
 
 
-# ------------------------------------------------------------------------------------- the corpus
+# --------------------------------------------------------------------------------------- the corpus
 
 
 def without(rows, role, number, field):
@@ -125,7 +125,7 @@ def test_a_broken_line_is_told_by_its_number_and_column(drenpa, tiny_chat, tmp_p
     assert message.startswith(f"{file}:5: broken JSON at column")
 
 
-# ---------------------------------------------------------------------------------- what is too long
+# --------------------------------------------------------------------------------- what is too long
 
 
 def test_rows_too_long_for_fine_tuning_are_counted(drenpa, tiny_chat, tmp_path):
@@ -256,7 +256,7 @@ def test_weights_that_are_not_numbers_stop_the_training_at_its_step(drenpa, tiny
     assert not list((tmp_path / "run").glob(f"finetune-*/{MANIFEST}"))
 
 
-# -------------------------------------------------------------------------------------- the recipe
+# --------------------------------------------------------------------------------------- the recipe
 
 
 def test_adapters_that_do_not_fit_are_refused_before_anything_runs(drenpa, tiny_chat, tmp_path):
@@ -293,7 +293,7 @@ def test_a_strategy_that_the_recipe_has_not_is_refused_with_the_nearest(
     assert "did you mean 'memory'?" in message
 
 
-# ------------------------------------------------------------------------------- where it is written
+# ------------------------------------------------------------------------------ where it is written
 
 
 def test_an_output_that_is_a_file_is_told_with_a_way_out(drenpa, tiny_chat, tmp_path):

@@ -102,9 +102,9 @@ def test_another_process_on_another_day_trains_the_same_weights(drenpa, tiny_cha
     model = tiny_chat("qwen2")
     here = drenpa.run("reinforce", recipe_of(tmp_path / "here", model))
     assert here.status == 0, here.said
+    recipe = recipe_of(tmp_path / "there", model)
     there = subprocess.run(
-        [sys.executable, "-c", "from drenpa.cli import main; main()", "reinforce"]
-        + [str(recipe_of(tmp_path / "there", model))],
+        [sys.executable, "-c", "from drenpa.cli import main; main()", "reinforce", str(recipe)],
         env={**os.environ, "PYTHONHASHSEED": "7"},
         capture_output=True,
         text=True,
