@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -197,11 +197,19 @@ def export(
     adapter: Annotated[
         bool, typer.Option("--adapter", help="The adapter alone, instead of a merged model.")
     ] = False,
+    dtype: Annotated[
+        Literal["float32", "bfloat16"],
+        typer.Option(help="Of merged weights: float32, or bfloat16 at half the size."),
+    ] = "float32",
+    base: Annotated[
+        str, typer.Option(help="What an adapter names as its base; default: the folder here.")
+    ] = "",
 ) -> None:
     """Write a policy as an ordinary Hugging Face folder with a model card."""
     from drenpa.export import export_policy
 
-    print(export_policy(policy, folder, form="adapter" if adapter else "merged"))
+    form: Literal["merged", "adapter"] = "adapter" if adapter else "merged"
+    print(export_policy(policy, folder, form=form, dtype=dtype, base=base))
 
 
 @app.command()

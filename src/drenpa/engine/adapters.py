@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from drenpa.config import EngineConfig, LoraConfig
@@ -91,7 +92,7 @@ def load_adapter(model: Any, folder: Path, name: str, *, trainable: bool = False
             model = PeftModel.from_pretrained(
                 model, str(folder), adapter_name=name, is_trainable=trainable
             )
-    except (RuntimeError, ValueError, KeyError) as error:
+    except (SafetensorError, RuntimeError, ValueError, KeyError) as error:
         raise ModelError(f"{folder}: its adapter does not fit this backbone ({error})") from error
     model.set_adapter(name, inference_mode=not trainable)
     _master_precision(model, name)
