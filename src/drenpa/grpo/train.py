@@ -57,18 +57,13 @@ ScorerLoader = Callable[..., Scorer]
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Some of a step's groups, ready for the loss.
-
-    rows, pairs: the whole step's counts, by which the loss is divided.
-    kept_rows:   the whole step's rows that take part, over which metrics are averaged.
-    """
+    """Some of a step's groups, ready for the loss; the counts are the whole step's."""
 
     groups: tuple[PrefixGroup, ...]
     advantages_PG: Tensor
     rewards_PG: Tensor
     weights_P: Tensor
     counts: StepCounts
-    kept_rows: int
 
 
 @dataclass(frozen=True)
@@ -291,7 +286,6 @@ def _micro_batch(
         rewards_PG=pushes.rewards_PG[places].to(device),
         weights_P=pushes.weights_P[places].to(device),
         counts=pushes.counts,
-        kept_rows=pushes.advantages_PG.numel(),
     )
 
 
