@@ -40,12 +40,12 @@ KIND_FACTS: Mapping[Kind, KindFacts] = {
     "profession": KindFacts(
         3.0,
         {"en": "profession", "zh": "专业知识", "bo": "ཆེད་ལས་ཤེས་བྱ།"},
-        "Professional knowledge in daily use: standard answers, key instructions, frequent decisions.",
+        "Professional knowledge in daily use: standard answers, key instructions, decisions.",
     ),
     "metacognition": KindFacts(
         2.0,
         {"en": "metacognition", "zh": "元认知", "bo": "རང་སེམས་རྟོག་པའི་ཤེས་བྱ།"},
-        "Thinking about thinking: learning strategies, emotion, one's own biases; common function words.",
+        "Thinking about thinking: learning strategies, emotion, one's own biases; function words.",
     ),
     "connection": KindFacts(
         1.0,
