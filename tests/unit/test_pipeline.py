@@ -1,0 +1,174 @@
+"""The steps of a recipe: their order, what each needs, and what one command runs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.tiny_run import ROUND, every_strategy, write_tiny_run
+
+from drenpa.config import Recipe, load_recipe
+from drenpa.core.errors import ConfigError
+from drenpa.pipeline import foretell, run_recipe, steps_of
+
+RECIPES = Path(__file__).parent.parent.parent / "recipes"
+LORA = {"rank": 2, "alpha": 4}
+
+
+def recipe(**changes):
+    return Recipe.model_validate({"name": "tiny", "model": "nowhere/at-all", **changes})
+
+
+def names(recipe_):
+    return [step.name for step in steps_of(recipe_)]
+
+
+def stage(name, lora=LORA, **changes):
+    return {**ROUND, "name": name, "train": {"lora": lora}, **changes}
+
+
+def test_the_papers_strategies_follow_each_other():
+    assert names(recipe(strategies=every_strategy())) == [
+        *("curate", "finetune", "critic", "scalar"),
+        *("reinforce-grpo-main", "reinforce-memory-main"),
+        *("reinforce-multistage-structured", "reinforce-multistage-general"),
+        "reinforce-final-together",
+        *(f"benchmark-{s}" for s in ("base", "sft", "grpo", "memory", "multistage", "final")),
+        "report",
+    ]
+
+
+def test_each_stage_starts_from_the_one_before_it():
+    needs = {step.name: step.needs for step in steps_of(recipe(strategies=every_strategy()))}
+
+    assert needs["reinforce-grpo-main"] == ("curate", "finetune", "scalar")
+    assert needs["reinforce-memory-main"] == ("curate", "finetune", "critic")
+    assert "reinforce-memory-main" in needs["reinforce-multistage-structured"]
+    assert "reinforce-multistage-structured" in needs["reinforce-multistage-general"]
+    assert "reinforce-multistage-general" in needs["reinforce-final-together"]
+    assert needs["benchmark-base"] == ("curate",)
+    assert needs["benchmark-sft"] == ("curate", "finetune")
+    assert needs["benchmark-multistage"] == ("curate", "reinforce-multistage-general")
+
+
+@given(st.permutations(["critic", "scalar", "finished"]), st.integers(1, 3))
+def test_a_step_comes_after_all_that_it_needs(parts, count):
+    reward = dict.fromkeys(parts[:count], 1.0)
+    stages = [stage("a", reward=reward), stage("b", reward={"finished": 1})]
+
+    seen = set()
+    for step in steps_of(recipe(strategies=[{"name": "memory", "stages": stages}])):
+        assert set(step.needs) <= seen
+        assert step.name not in seen
+        seen.add(step.name)
+    assert ("critic" in seen) == ("critic" in reward)
+    assert ("scalar" in seen) == ("scalar" in reward)
+
+
+def test_a_critic_that_nobody_asks_is_not_trained():
+    stages = [stage("main", reward={"critic": 0, "scalar": 1})]
+    plain = {"strategies": [{"name": "grpo", "stages": stages}]}
+
+    assert "critic" not in names(recipe(**plain))
+    assert "critic" in names(recipe(**plain, benchmark={"judge": {"name": "critic"}}))
+
+
+@pytest.mark.parametrize(
+    ("until", "strategy", "last"),
+    [
+        ("curate", None, ["curate"]),
+        ("critic", None, ["critic", "scalar"]),
+        ("reinforce", "memory", ["critic", "reinforce-memory-main"]),
+        ("reinforce", "grpo", ["scalar", "reinforce-grpo-main"]),
+        ("benchmark", "base", ["curate", "benchmark-base"]),
+    ],
+)
+def test_a_command_runs_only_what_its_goal_needs(tmp_path, until, strategy, last):
+    told = foretell(
+        recipe(strategies=every_strategy(), out=str(tmp_path)), until=until, strategy=strategy
+    )
+
+    assert [entry.step.name for entry in told][-len(last) :] == last
+
+
+def test_a_strategy_is_asked_for_by_its_whole_name(tmp_path):
+    two = [{"name": name, "stages": [stage("main")]} for name in ("memory", "memory-2")]
+
+    steps = [
+        told.step.name
+        for told in foretell(
+            recipe(strategies=two, out=str(tmp_path)), until="reinforce", strategy="memory"
+        )
+    ]
+
+    assert "reinforce-memory-main" in steps
+    assert "reinforce-memory-2-main" not in steps
+    with pytest.raises(ConfigError, match=r"--strategy memor: .* did you mean 'memory'"):
+        list(foretell(recipe(strategies=two), until="reinforce", strategy="memor"))
+    with pytest.raises(ConfigError, match="--strategy base: nothing to reinforce"):
+        run_recipe(recipe(strategies=two), until="reinforce", strategy="base")
+
+
+def test_foretelling_neither_runs_nor_fetches_anything(tmp_path):
+    told = list(foretell(recipe(strategies=every_strategy(), out=str(tmp_path / "run"))))
+
+    assert told[0].state == "will run"
+    assert {entry.state for entry in told[1:]} == {"waits"}
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_is_done_is_foretold_as_done_and_skipped(tmp_path):
+    made = load_recipe(write_tiny_run(tmp_path, tmp_path / "model"))
+    lines: list[str] = []
+
+    first = run_recipe(made, until="curate", tell=lines.append)
+    second = run_recipe(made, until="curate", tell=lines.append)
+
+    assert [line.split("  ")[0].strip() for line in lines] == ["running", "done already"]
+    assert first["curate"].path == second["curate"].path
+    (told,) = foretell(made, until="curate")
+    assert (told.state, told.folder) == ("done", tmp_path / "run" / first["curate"].path.name)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "fault"),
+    [
+        (LORA, LORA, None),
+        (LORA, None, None),
+        (None, None, None),
+        (None, LORA, "the stage before trains whole weights; set it to null too"),
+        (LORA, {"rank": 4, "alpha": 4}, "rank 4, alpha 4, but .* of rank 2, alpha 4"),
+        (LORA, {"rank": 2, "alpha": 8}, "rank 2, alpha 8, but .* of rank 2, alpha 4"),
+    ],
+)
+@pytest.mark.parametrize("across", [False, True])
+def test_stages_train_what_the_stage_before_left_or_are_refused(before, after, fault, across):
+    one, two = stage("one", before), stage("two", after)
+    strategies = (
+        [{"name": "a", "stages": [one]}, {"name": "b", "start": "a", "stages": [two]}]
+        if across
+        else [{"name": "a", "stages": [one, two]}]
+    )
+
+    if fault is None:
+        assert steps_of(recipe(strategies=strategies))
+    else:
+        with pytest.raises(ConfigError, match=rf"^strategies\.[ab]\.two\.train\.lora: .*{fault}"):
+            steps_of(recipe(strategies=strategies))
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_recipe_has_steps_that_fit(path):
+    assert names(load_recipe(path))[-1] == "report"
+
+
+def test_the_pipeline_is_light_until_it_runs():
+    import subprocess
+
+    code = "import drenpa.pipeline, sys; print('torch' in sys.modules, 'pyarrow' in sys.modules)"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert told.stdout.split() == ["False", "False"]
