@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from drenpa.config import EngineConfig, TrainConfig
 from drenpa.core.artefacts import SCRATCH, append_line, journal_lines
 from drenpa.core.errors import TrainingError
-from drenpa.core.progress import track
+from drenpa.core.progress import Track, track
 from drenpa.engine.adapters import matrix_precision, seed_of, trainable_parameters
 from drenpa.engine.models import writing_weights
 
@@ -170,7 +170,8 @@ def train_loop(
     history = _history(folder / METRICS, start)
     if tracker is not None:
         accelerator.init_trackers("drenpa", config=_flat(config.model_dump()))
-    with track(label, steps) as progress:
+    shown = track(label, steps) if rank_and_world()[0] == 0 else nullcontext(Track(label, steps))
+    with shown as progress:
         progress.resume_at(start)
         for step in range(start, steps):
             began = time.perf_counter()
