@@ -26,11 +26,6 @@ from drenpa.engine.adapters import (
 from drenpa.engine.logprobs import next_token_logprobs
 from drenpa.engine.prefix import PrefixGroup, suffix_states
 
-# peft asks transformers for a property that is going away.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"
-)
-
 ENGINE = EngineConfig(device="cpu", dtype="float32")
 LORA = LoraConfig(rank=2, alpha=4)
 IDS = torch.tensor([[72, 101, 108, 108, 111]])
@@ -157,6 +152,8 @@ def test_a_gradient_survives_a_look_at_the_reference(backbone):
         assert plain.abs().sum() > 0
 
 
+# peft by itself asks transformers for a property that is going away.
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 def test_a_saved_adapter_is_a_plain_peft_folder_that_says_the_same(tiny_folder, tmp_path):
     from peft import PeftModel
     from transformers import AutoModelForCausalLM

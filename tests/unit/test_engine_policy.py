@@ -15,11 +15,6 @@ from drenpa.core.roles import Sampling
 from drenpa.engine.adapters import add_adapter, load_backbone, save_adapter
 from drenpa.engine.policy import LanguageModel, load_policy, model_folders
 
-# peft asks transformers for a property that is going away.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"
-)
-
 ENGINE = EngineConfig(device="cpu", dtype="float32")
 
 

@@ -18,11 +18,6 @@ from drenpa.engine.chat import Chat, Message
 from drenpa.engine.policy import load_policy
 from drenpa.finetune.train import finetune, plan_finetune
 
-# peft asks transformers for a property that is going away.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"
-)
-
 ENGINE = EngineConfig(device="cpu", dtype="float32", tracker="none")
 
 

@@ -18,11 +18,6 @@ from drenpa.core.records import Record
 from drenpa.engine.adapters import load_backbone
 from drenpa.grpo.train import plan_reinforce
 
-# peft asks transformers for a property that is going away.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"
-)
-
 ENGINE = EngineConfig(device="cpu", dtype="float32", tracker="none")
 LORA = LoraConfig(rank=2, alpha=4)
 

@@ -86,12 +86,13 @@ def load_adapter(model: Any, folder: Path, name: str, *, trainable: bool = False
     if not (folder / "adapter_model.safetensors").is_file():
         raise ModelError(f"{folder}: no adapter_model.safetensors in it")
     try:
-        if isinstance(model, PeftModel):
-            model.load_adapter(str(folder), adapter_name=name, is_trainable=trainable)
-        else:
-            model = PeftModel.from_pretrained(
-                model, str(folder), adapter_name=name, is_trainable=trainable
-            )
+        with quiet():
+            if isinstance(model, PeftModel):
+                model.load_adapter(str(folder), adapter_name=name, is_trainable=trainable)
+            else:
+                model = PeftModel.from_pretrained(
+                    model, str(folder), adapter_name=name, is_trainable=trainable
+                )
     except (SafetensorError, RuntimeError, ValueError, KeyError) as error:
         raise ModelError(f"{folder}: its adapter does not fit this backbone ({error})") from error
     model.set_adapter(name, inference_mode=not trainable)
