@@ -34,6 +34,7 @@ from drenpa.engine.adapters import (
 )
 from drenpa.engine.chat import Chat
 from drenpa.engine.loop import in_chunks
+from drenpa.engine.memory_bound import decode_limits
 from drenpa.engine.models import resolve_model
 from drenpa.engine.policy import MODEL, LanguageModel
 from drenpa.engine.prefix import PrefixGroup
@@ -124,6 +125,7 @@ class Critic:
             max_new_tokens=self.layout.max_critique_tokens, temperature=temperature, seed=seed
         )
         chat = self.layout.chat
+        limits = decode_limits(self.model.model, self.engine, groups, sampling)
         with self._working():
             sampled = sample(
                 self.model.model,
@@ -133,7 +135,8 @@ class Critic:
                 close_id=self.layout.end_id,
                 key=key,
                 attention=self.engine.attention,
-                max_rows=self.engine.decode_rows,
+                max_rows=limits.rows,
+                max_tokens=limits.tokens,
             )
             for number, rows in zip(places, sampled, strict=True):
                 states = [row.closing_state for row in rows if row.closing_state is not None]

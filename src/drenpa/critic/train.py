@@ -235,7 +235,7 @@ class _Training:
                 f"{config.train.max_length} tokens; raise it"
             )
         self.steps_an_epoch = -(-len(self.train_set) // config.batch)
-        self._own: tuple[int, list[list[Written]]] = (-1, [])
+        self._own: tuple[int, list[dict[int, tuple[int, ...]]]] = (-1, [])
 
     def run(self) -> dict[str, Any]:
         """Train, measure, and write the artefact's files; return its summary."""
@@ -329,33 +329,47 @@ class _Training:
         if not self.settings.writes:
             critiques, taught = [()] * len(reads), [0] * len(reads)
         elif epoch >= self.config.epochs:
-            written = self.own_critiques(epoch)[number]
-            coins_K = torch.rand(len(reads), generator=self.randomness("own", epoch, number))
-            for place, coin in enumerate(coins_K.tolist()):
-                if coin < self.config.own_share:
-                    critiques[place], taught[place] = written[place].ids, 0
+            for place, written in self.own_critiques(epoch)[number].items():
+                critiques[place], taught[place] = written, 0
         return Lesson(self.layout.group(asked, reads, critiques), example.ranks, tuple(taught))
 
-    def own_critiques(self, epoch: int) -> list[list[Written]]:
-        """Return the critic's critiques of all training answers, written once an epoch.
+    def own_critiques(self, epoch: int) -> list[dict[int, tuple[int, ...]]]:
+        """Return the critic's own critiques that an epoch reads, written once, at its start.
 
-        Kept on disk, since a run that goes on from the middle of the epoch has other weights. Each
-        process writes them all, so that any number of processes takes the same steps.
+        A question's entry goes from an answer's place to the critique's ids. They are kept on disk,
+        since a run that goes on from the middle of the epoch has other weights. Each process writes
+        them all, so that any number of processes takes the same steps.
         """
         if self._own[0] != epoch:
             file = self.folder / SCRATCH / f"own-{epoch}-{rank_and_world()[0]}.json"
             if not file.is_file():
-                written = self.critic.write(
-                    [example.question for example in self.train_set],
-                    [example.answers for example in self.train_set],
-                    temperature=OWN_TEMPERATURE,
-                    seed=seed_of(self.seed, "own critiques"),
-                    key=(epoch,),
-                )
-                write_text(file, json.dumps([[asdict(one) for one in row] for row in written]))
+                write_text(file, json.dumps(self.write_own(epoch)))
             rows = json.loads(file.read_text(encoding="utf-8"))
-            self._own = (epoch, [[_written(entry) for entry in row] for row in rows])
+            self._own = (epoch, [{place: tuple(ids) for place, ids in row} for row in rows])
         return self._own[1]
+
+    def write_own(self, epoch: int) -> list[list[tuple[int, tuple[int, ...]]]]:
+        """Write critiques of a share of each question's answers, drawn by lot."""
+        places = []
+        for number, example in enumerate(self.train_set):
+            coins_K = torch.rand(
+                len(example.answers), generator=self.randomness("own", epoch, number)
+            )
+            places.append([k for k, c in enumerate(coins_K.tolist()) if c < self.config.own_share])
+        written = self.critic.write(
+            [example.question for example in self.train_set],
+            [
+                [example.answers[k] for k in row]
+                for example, row in zip(self.train_set, places, strict=True)
+            ],
+            temperature=OWN_TEMPERATURE,
+            seed=seed_of(self.seed, "own critiques"),
+            key=(epoch,),
+        )
+        return [
+            [(place, one.ids) for place, one in zip(row, critiques, strict=True)]
+            for row, critiques in zip(places, written, strict=True)
+        ]
 
     def randomness(self, *parts: object) -> torch.Generator:
         """Return a generator seeded by the run's seed and the parts."""
@@ -436,10 +450,6 @@ def _shown(
         for example, row in zip(examples, written, strict=True)
         for place, one in enumerate(row)
     ]
-
-
-def _written(entry: Mapping[str, Any]) -> Written:
-    return Written(entry["text"], tuple(entry["ids"]), entry["finish"], entry["score"])
 
 
 def _ranks(rows: Sequence[Sequence[int]]) -> Tensor:
