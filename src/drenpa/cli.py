@@ -29,7 +29,9 @@ app = typer.Typer(
 
 MODEL_SIGNS = ("manifest.json", "config.json", "adapter_config.json")
 
-RecipeFile = Annotated[Path, typer.Argument(help="A recipe (YAML).", metavar="RECIPE")]
+RecipeFile = Annotated[
+    Path, typer.Argument(help="A recipe (YAML), or a shipped one's name.", metavar="RECIPE")
+]
 Overlay = Annotated[
     list[Path] | None, typer.Option("--overlay", "-o", help="YAML laid over the recipe, in order.")
 ]
@@ -143,7 +145,7 @@ def report(
     out: Annotated[Path | None, typer.Option("--out", help="Where a pooled report goes.")] = None,
 ) -> None:
     """Write the report of a recipe, or one over several finished runs."""
-    if len(places) == 1 and places[0].is_file():
+    if len(places) == 1 and not places[0].is_dir():
         _run_until("report", places[0], overlay, set_, dry_run, None)
         return
     from drenpa.pipeline import pooled_report
@@ -218,8 +220,9 @@ def doctor(
 ) -> None:
     """Say what this machine has, what is installed, and what a recipe will need."""
     from drenpa.doctor import examine
+    from drenpa.recipes import find_recipe
 
-    examine(recipe, _console())
+    examine(find_recipe(recipe) if recipe else None, _console())
 
 
 @app.command()
@@ -243,8 +246,9 @@ def _run_until(
     strategy: str | None,
 ) -> None:
     from drenpa.config import load_recipe
+    from drenpa.recipes import find_recipe
 
-    recipe = load_recipe(path, overlays or [], settings or [])
+    recipe = load_recipe(find_recipe(path), overlays or [], settings or [])
     if dry_run:
         _dry_run(recipe, until, strategy)
         return

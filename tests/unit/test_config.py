@@ -365,3 +365,12 @@ def test_data_files_beside_the_recipe_are_found_from_any_folder(write, tmp_path,
 def test_a_file_called_starter_does_not_hide_the_starter_corpus(write, tmp_path):
     (tmp_path / "starter").write_text("")
     assert load_recipe(write("name: x\ncorpus: {records: starter}")).corpus.records == ("starter",)
+
+
+def test_a_recipe_that_comes_with_drenpa_is_found_by_its_name_and_a_wrong_one_is_told(tmp_path):
+    assert load_recipe(find_recipe(Path("demo"))).name == "demo"
+    own = tmp_path / "demo"
+    own.write_text("name: mine\n")
+    assert find_recipe(own) == own
+    with pytest.raises(ConfigError, match="no such recipe; drenpa brings .*did you mean 'starter'"):
+        find_recipe(Path("startr"))
