@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from drenpa.config import Recipe, load_recipe
 from drenpa.core.errors import ConfigError
+from drenpa.recipes import find_recipe
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 
@@ -372,5 +373,7 @@ def test_a_recipe_that_comes_with_drenpa_is_found_by_its_name_and_a_wrong_one_is
     own = tmp_path / "demo"
     own.write_text("name: mine\n")
     assert find_recipe(own) == own
-    with pytest.raises(ConfigError, match="no such recipe; drenpa brings .*did you mean 'starter'"):
+    with pytest.raises(
+        ConfigError, match=r"no such recipe; drenpa brings .*did you mean 'starter'"
+    ):
         find_recipe(Path("startr"))
