@@ -115,6 +115,7 @@ def test_another_process_on_another_day_trains_the_same_weights(drenpa, tiny_cha
         assert one.read_bytes() == two.read_bytes(), stem
 
 
+@pytest.mark.slow
 def test_a_kill_between_the_last_step_and_the_end_trains_no_new_answers(
     drenpa, tiny_chat, tmp_path
 ):

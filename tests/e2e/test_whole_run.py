@@ -74,7 +74,8 @@ def test_one_command_goes_from_files_to_a_report_and_the_second_time_does_nothin
                 assert cell["n"] + cell["unscored"] == 1
                 assert cell["percent"] is None or 0 <= cell["percent"] <= 100
     page = (run / "report" / "index.html").read_text(encoding="utf-8")
-    assert "Why do plurals matter?" in page
+    asked = [row["question"] for row in tiny_rows()["benchmark"]]
+    assert any(question in page for question in asked)
 
     for stem in ("finetune", "critic", "scalar", "reinforce-memory-main"):
         folder = only(run, stem)
