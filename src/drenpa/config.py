@@ -60,7 +60,10 @@ class EngineConfig(Config):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["bfloat16", "float32"] = "bfloat16"  # of frozen weights and of matrix work
     attention: Literal["shared", "plain"] = "shared"
-    decode_rows: Count = 64  # rows decoded at once
+    decode_rows: Count = 64  # rows decoded at once, at most
+    memory_gb: Positive | None = (
+        None  # that a process may hold; null: four fifths of what is free at the start
+    )
     tracker: str = "tensorboard"  # any that Accelerate knows, or "none"
     trust_remote_code: bool = False
 

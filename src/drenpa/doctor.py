@@ -23,14 +23,13 @@ from rich.text import Text
 
 from drenpa.config import Recipe, load_recipe
 from drenpa.core.errors import DataError, ModelError
+from drenpa.core.machine import machine_memory
 from drenpa.needs import FORMULA, Need, Rows, Shape, model_shape, recipe_needs
 from drenpa.show import size_text
 
 SHOWN_PACKAGES = ("torch", "transformers", "peft", "accelerate")
 CHARACTERS_A_TOKEN = 3.0  # of a small model's tokenizer; other scripts than Latin need more tokens
 PROMPT_TOKENS = 160  # instruction and chat template around a question
-MEMINFO = Path("/proc/meminfo")
-CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ def examine(recipe_path: Path | None, console: Console) -> None:
 def look_around() -> Machine:
     """Measure the machine; takes well under a second."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    total, available = _memory()
+    total, available = machine_memory()
 
     import torch
 
@@ -80,21 +79,6 @@ def look_around() -> Machine:
         for n in range(torch.cuda.device_count())
     )
     return Machine(cores or 1, total, available, _bf16_speed("cuda" if gpus else "cpu"), gpus)
-
-
-def _memory() -> tuple[float, float]:
-    """Return bytes in all and free, a container's own limit respected."""
-    total = available = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    try:
-        found = re.search(r"MemAvailable:\s+(\d+) kB", MEMINFO.read_text())
-        available = 1024.0 * float(found.group(1)) if found else available
-    except OSError:  # not Linux
-        pass
-    try:
-        limit = float(CGROUP_LIMIT.read_text())
-    except (OSError, ValueError):
-        return total, available
-    return min(total, limit), min(available, limit)
 
 
 def _bf16_speed(device: str) -> float:

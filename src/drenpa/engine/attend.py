@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 # Weights held at once, over all heads: 32 MB in bfloat16.
-_BLOCK_ELEMENTS = 1 << 24
+BLOCK_ELEMENTS = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -103,11 +103,11 @@ class _Tile:
 def _tiles(block: RowBlock, heads: int) -> Iterator[_Tile]:
     rows, longest = block.grid_RT.shape
     keys = block.prefix.stop - block.prefix.start + longest
-    queries = max(1, min(longest, _BLOCK_ELEMENTS // (heads * keys)))
+    queries = max(1, min(longest, BLOCK_ELEMENTS // (heads * keys)))
     if queries < longest or longest > 512:
         # Short runs of queries, because a causal row's later keys need not be multiplied at all.
         queries = min(queries, 256)
-    together = max(1, _BLOCK_ELEMENTS // (heads * keys * queries))
+    together = max(1, BLOCK_ELEMENTS // (heads * keys * queries))
     for row in range(0, rows, together):
         for query in range(0, longest, queries):
             yield _Tile(

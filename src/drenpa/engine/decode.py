@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
@@ -15,6 +16,8 @@ from drenpa.engine.backbone import Backbone
 from drenpa.engine.grids import Grids, Move, Newcomers
 from drenpa.engine.prefix import PrefixGroup
 from drenpa.engine.shared import PackedLayout, run_trunk
+
+ROOM = 64  # columns allocated ahead for each row's own tokens
 
 
 class DecodeBatch(Protocol):
@@ -32,6 +35,11 @@ class DecodeBatch(Protocol):
 
     def keep(self, rows: Sequence[int]) -> None:
         """Drop every row but these, given in ascending order."""
+        ...
+
+    def tokens_with(self, groups: Sequence[PrefixGroup], more: int) -> int:
+        """Return for how many tokens keys and values will be held at most, if the rows of `groups`
+        join and every row grows by `more` tokens after its suffix."""
         ...
 
 
@@ -64,6 +72,10 @@ class PlainBatch:
         rows_N = torch.tensor(rows, dtype=torch.long, device=self._real_NS.device)
         self._real_NS = self._real_NS[rows_N]
         self._cache.batch_select_indices(rows_N)
+
+    def tokens_with(self, groups: Sequence[PrefixGroup], more: int) -> int:  # noqa: D102
+        rows = [len(group.prefix) + len(suffix) for group in groups for suffix in group.suffixes]
+        return len(rows) * (max(rows) + more)
 
     def _forward(self, ids_NT: Tensor, positions_NT: Tensor) -> Tensor:
         out = self._backbone.trunk(
@@ -114,13 +126,14 @@ class SharedBatch:
 
     joins_live_rows = True
 
-    def __init__(self, backbone: Backbone, room: int = 64) -> None:
+    def __init__(self, backbone: Backbone, room: int = ROOM) -> None:
         self.layers_seen = 0
         self._backbone = backbone
         self._room = room
         self._layers: list[Grids] = []
         self._seats: list[_Seat] = []
         self._prefixes: list[int] = []
+        self._longest = 0
         self._column = 0
         self._step = _Step(slice(0, 0), None, None, None)
 
@@ -157,11 +170,19 @@ class SharedBatch:
     def keep(self, rows: Sequence[int]) -> None:  # noqa: D102
         self._seats = [self._seats[row] for row in rows]
         if not self._seats:
-            self._layers, self._prefixes, self._column = [], [], 0
+            self._layers, self._prefixes, self._column, self._longest = [], [], 0, 0
             return
         groups, _, places = self._layers[0].ko.shape[:3]
         if len(self._seats) <= 0.75 * groups * places:
             self._rebuild()
+
+    def tokens_with(self, groups: Sequence[PrefixGroup], more: int) -> int:  # noqa: D102
+        live = Counter(seat.group for seat in self._seats)
+        places = max([*live.values(), *(len(group.suffixes) for group in groups)])
+        prefix = max([*(self._prefixes[m] for m in live), *(len(group.prefix) for group in groups)])
+        longest = max([self._longest, *(len(s) for group in groups for s in group.suffixes)])
+        own = longest + more + self._room
+        return (len(live) + len(groups)) * (prefix + places * own)
 
     def attend(  # noqa: D102
         self,
@@ -241,6 +262,7 @@ class SharedBatch:
                 for i, length in enumerate(span.lengths)
             )
         self._prefixes = [self._prefixes[m] for m in old_groups] + [span.prefix for span in spans]
+        self._longest = max([self._longest, *(max(span.lengths) for span in spans)])
         self._column = column
         self._layers = self._new_layers(move, newcomers, joining)
 

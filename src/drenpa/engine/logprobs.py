@@ -21,6 +21,8 @@ from drenpa.core.errors import ShapeError
 from drenpa.engine.backbone import Backbone, backbone_of
 from drenpa.engine.prefix import SuffixStates
 
+CHUNK_TOKENS = 256  # positions that go through the output projection at once
+
 
 @dataclass(frozen=True)
 class TokenLogprobs:
@@ -45,7 +47,7 @@ def next_token_logprobs(
     *,
     temperature: float = 1.0,
     entropy: bool = False,
-    chunk_tokens: int = 256,
+    chunk_tokens: int = CHUNK_TOKENS,
 ) -> TokenLogprobs:
     """Return how probable the model finds each next suffix token, log-softmax in float32,
     differentiable.
@@ -184,11 +186,8 @@ def _scaled_logits(hidden_CH: Tensor, weight_VH: Tensor, temperature: float) -> 
 def _pull(probs_CV: Tensor, targets_C: Tensor, dtype: torch.dtype) -> Tensor:
     """Return the gradient [C, V] of the targets' log-probabilities by scaled logits.
 
-    Uses up `probs_CV`.
-    uses up `probs_CV`.
-
-    It is formed in float32 before it is rounded: near certainty one minus the probability is what
-    matters.
+    Uses up `probs_CV`. It is formed in float32 before it is rounded: near certainty one minus the
+    probability is what matters.
     """
     pull_CV = probs_CV.neg_()
     pull_CV[torch.arange(len(targets_C), device=targets_C.device), targets_C] += 1

@@ -18,6 +18,7 @@ from drenpa.engine.adapters import load_adapter, load_backbone, matrix_precision
 from drenpa.engine.chat import Chat, Message
 from drenpa.engine.logprobs import next_token_logprobs
 from drenpa.engine.loop import in_chunks
+from drenpa.engine.memory_bound import decode_limits
 from drenpa.engine.models import context_of, resolve_model
 from drenpa.engine.prefix import PrefixGroup, suffix_states
 from drenpa.engine.sample import sample
@@ -114,23 +115,27 @@ class Policy:
     ) -> list[list[Draft]]:
         """Return [P][G] answers to the questions in `prompts`; the model is left in eval mode.
 
-        raises: DataError when a question leaves no room for an answer.
+        raises: DataError when a question leaves no room for an answer; ConfigError when memory
+                does not hold one row.
         """
         if not prompts:
             return []
         room = self.language_model
         self.check_room(prompts, sampling.max_new_tokens)
         prompt_ids = [self.prompt_ids(question) for question in prompts]
+        groups = [PrefixGroup(ids[:-1], (ids[-1:],) * group) for ids in prompt_ids]
         room.model.eval()
+        limits = decode_limits(room.model, room.engine, groups, sampling)
         with matrix_precision(room.engine, room.device):
             rows = sample(
                 room.model,
-                [PrefixGroup(ids[:-1], (ids[-1:],) * group) for ids in prompt_ids],
+                groups,
                 sampling,
                 stop_ids=room.chat.stop_ids,
                 key=key,
                 attention=room.engine.attention,
-                max_rows=room.engine.decode_rows,
+                max_rows=limits.rows,
+                max_tokens=limits.tokens,
             )
         return [
             [

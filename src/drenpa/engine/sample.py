@@ -59,6 +59,7 @@ def sample(
     key: tuple[int, ...] = (),
     attention: Attention = "shared",
     max_rows: int = 64,
+    max_tokens: int | None = None,
 ) -> list[list[SampledRow]]:
     """Continue every row until a stop token or `max_new_tokens`; return rows as [group][row].
 
@@ -68,6 +69,8 @@ def sample(
     key:      joins sampling.seed, the group's index and the row's index as the seed of the row's
               random stream, so that max_rows and the rows around it change nothing but rounding.
     max_rows: rows in the batch at once; the others wait for a place.
+    max_tokens: tokens whose keys and values are held at once, rows at their full length and room
+              ahead included; None does not ask. Some rows of one group are always let in.
     raises:   ConfigError for impossible sampling values or max_rows; ModelError for a model without
               trunk and head.
 
@@ -82,7 +85,7 @@ def sample(
     run = _Run(backbone, batch, sampling, frozenset(stop_ids), close_id)
     results, waiting = _plan(groups, sampling.seed, key, max_rows)
     while waiting or run.live:
-        run.admit(_next_in_line(waiting, max_rows - len(run.live), run))
+        run.admit(_next_in_line(waiting, run, max_rows, max_tokens))
         run.step()
     return results
 
@@ -108,12 +111,19 @@ def _plan(
     return results, waiting
 
 
-def _next_in_line(waiting: deque[_Cohort], places: int, run: _Run) -> list[_Cohort]:
+def _next_in_line(
+    waiting: deque[_Cohort], run: _Run, max_rows: int, max_tokens: int | None
+) -> list[_Cohort]:
     """Take the cohorts that fit, first come first served; none while live rows cannot be joined."""
     taken: list[_Cohort] = []
     if run.live and not run.batch.joins_live_rows:
         return taken
+    places = max_rows - len(run.live)
     while waiting and len(waiting[0][1]) <= places:
+        if (run.live or taken) and max_tokens is not None:
+            groups = [group for group, _ in (*taken, waiting[0])]
+            if run.tokens_with(groups) > max_tokens:
+                break
         places -= len(waiting[0][1])
         taken.append(waiting.popleft())
     return taken
@@ -137,6 +147,10 @@ class _Run:
         self._stop_ids = stop_ids
         self._close_id = close_id
         self._hidden_NH = torch.empty(0)
+
+    def tokens_with(self, groups: Sequence[PrefixGroup]) -> int:
+        """Return what the batch would hold with these groups when every row is at its longest."""
+        return self.batch.tokens_with(groups, self._sampling.max_new_tokens + 1)
 
     def admit(self, cohorts: Sequence[_Cohort]) -> None:
         """Encode the rows of `cohorts` and let them join."""
