@@ -138,7 +138,6 @@ def _serve() -> None:
 
 def _import_everything() -> None:
     import accelerate  # noqa: F401
-    import matplotlib.figure  # noqa: F401
     import peft  # noqa: F401
     import pyarrow.parquet  # noqa: F401
     import torch.utils.tensorboard  # noqa: F401
