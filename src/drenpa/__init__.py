@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from drenpa.critic.score import load_critic
     from drenpa.critic.train import train_critic
     from drenpa.engine.policy import load_policy
-    from drenpa.finetune.train import finetune
+    from drenpa.finetune.train import fine_tune
     from drenpa.grpo.train import reinforce
     from drenpa.judge.bench import benchmark
     from drenpa.pipeline import run_recipe
@@ -27,7 +27,7 @@ __all__ = [
     "__version__",
     "benchmark",
     "curate",
-    "finetune",
+    "fine_tune",
     "load_critic",
     "load_policy",
     "load_recipe",
@@ -40,7 +40,7 @@ __all__ = [
 _HOME = {
     "benchmark": "drenpa.judge.bench",
     "curate": "drenpa.corpus.curate",
-    "finetune": "drenpa.finetune.train",
+    "fine_tune": "drenpa.finetune.train",
     "load_critic": "drenpa.critic.score",
     "load_policy": "drenpa.engine.policy",
     "load_recipe": "drenpa.config",

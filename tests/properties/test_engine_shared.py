@@ -89,7 +89,7 @@ def test_gradient_checkpointing_changes_nothing(family):
 
 @pytest.mark.parametrize("elements", [1, 50, 700])
 def test_the_tiling_changes_nothing(monkeypatch, elements):
-    monkeypatch.setattr("drenpa.engine.attend._BLOCK_ELEMENTS", elements)
+    monkeypatch.setattr("drenpa.engine.attend.BLOCK_ELEMENTS", elements)
     assert_same(tiny_model("qwen3"), RAGGED)
 
 

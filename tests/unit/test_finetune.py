@@ -16,7 +16,7 @@ from drenpa.corpus.curate import curate
 from drenpa.engine.adapters import load_backbone
 from drenpa.engine.chat import Chat, Message
 from drenpa.engine.policy import load_policy
-from drenpa.finetune.train import finetune, plan_finetune
+from drenpa.finetune.train import fine_tune, plan_finetune
 
 ENGINE = EngineConfig(device="cpu", dtype="float32", tracker="none")
 
@@ -44,7 +44,7 @@ def config(**changes):
 
 def run(corpus, model, root, **changes):
     engine = changes.pop("engine", ENGINE)
-    return finetune(corpus, config(**changes), model=str(model), engine=engine, root=root)
+    return fine_tune(corpus, config(**changes), model=str(model), engine=engine, root=root)
 
 
 def weights(artefact):

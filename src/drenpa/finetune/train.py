@@ -186,7 +186,7 @@ def plan_finetune(
     )
 
 
-def finetune(corpus: Artefact, config: FinetuneConfig, **settings: Any) -> Artefact:
+def fine_tune(corpus: Artefact, config: FinetuneConfig, **settings: Any) -> Artefact:
     """Fine-tune a model on a corpus; the settings are those of `plan_finetune`."""
     return run_plan(plan_finetune(corpus, config, **settings))
 
