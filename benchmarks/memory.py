@@ -62,6 +62,7 @@ def one(folder: str, what: str, prompt: int, group: int, new: int, groups: int) 
     import torch
 
     from drenpa.config import EngineConfig, LoraConfig
+    from drenpa.core.machine import give_freed_memory_back
     from drenpa.core.roles import Sampling
     from drenpa.engine.adapters import (
         add_adapter,
@@ -75,6 +76,7 @@ def one(folder: str, what: str, prompt: int, group: int, new: int, groups: int) 
     from drenpa.engine.prefix import PrefixGroup, suffix_states
     from drenpa.engine.sample import sample
 
+    give_freed_memory_back()
     engine = EngineConfig(device="cpu", tracker="none")
     model, _ = load_backbone(Path(folder), engine)
     model = (

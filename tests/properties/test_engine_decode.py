@@ -74,6 +74,41 @@ def test_rows_are_the_same_however_they_share_the_batch(groups, max_rows, seed, 
     assert_same_rows(alone, mixed)
 
 
+class MeasuredBatch(SharedBatch):
+    """A `SharedBatch` that remembers the most tokens its grids ever had room for."""
+
+    most = 0
+
+    def feed(self, tokens_N):
+        states = super().feed(tokens_N)
+        grids = self._layers[0]
+        groups, _, places, _, columns = grids.ko.shape
+        MeasuredBatch.most = max(self.most, groups * (grids.kp.shape[3] + places * columns))
+        return states
+
+
+@given(
+    groups=st.lists(GROUP, min_size=2, max_size=6),
+    max_rows=st.integers(5, 12),
+    max_tokens=st.integers(400, 2000),
+    stops=st.integers(0, 30),
+)
+@settings(max_examples=40, deadline=None)
+def test_the_grids_hold_no_more_tokens_than_allowed(groups, max_rows, max_tokens, stops):
+    MeasuredBatch.most = 0
+    sampling = Sampling(max_new_tokens=9, seed=1)
+    told = {"stop_ids": range(3, 3 + stops), "close_id": 2}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("drenpa.engine.sample.SharedBatch", MeasuredBatch)
+        tight = sample(_LLAMA, groups, sampling, max_rows=max_rows, max_tokens=max_tokens, **told)
+    one = max(
+        SharedBatch(backbone_of(_LLAMA)).tokens_with([group], sampling.max_new_tokens + 1)
+        for group in groups
+    )
+    assert 0 < MeasuredBatch.most <= max(max_tokens, one)
+    assert_same_rows(tight, sample(_LLAMA, groups, sampling, **told))
+
+
 _LLAMA = tiny_model("llama", initializer_range=0.2)
 
 

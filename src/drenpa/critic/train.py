@@ -56,6 +56,7 @@ from drenpa.engine.loop import (
     share_of_process,
     train_loop,
 )
+from drenpa.engine.memory_bound import Extent, micro_batch_limit
 from drenpa.engine.policy import MODEL, model_folders
 from drenpa.engine.prefix import PrefixGroup
 
@@ -234,8 +235,21 @@ class _Training:
                 f"{name}.train.max_length: no question leaves room for an answer and a critique in "
                 f"{config.train.max_length} tokens; raise it"
             )
+        self.fitting = micro_batch_limit(network, engine, self._extent(), config.batch)
         self.steps_an_epoch = -(-len(self.train_set) // config.batch)
         self._own: tuple[int, list[dict[int, tuple[int, ...]]]] = (-1, [])
+
+    def _extent(self) -> Extent:
+        """Return the longest group there can be, its critiques at their limit."""
+        asked = [self.layout.ask(example.question) for example in self.train_set]
+        pairs = list(zip(asked, self.train_set, strict=True))
+        read = max(len(self.layout.read(a, answer).ids) for a, e in pairs for answer in e.answers)
+        critique = self.layout.max_critique_tokens + 1
+        return Extent(
+            max(len(a.prefix) for a in asked),
+            max(len(e.answers) for e in self.train_set),
+            read + critique,
+        )
 
     def run(self) -> dict[str, Any]:
         """Train, measure, and write the artefact's files; return its summary."""
@@ -311,7 +325,8 @@ class _Training:
         lessons = [self.lesson(number, epoch) for number in batch]
         tokens = sum(sum(lesson.taught) for lesson in lessons)
         pairs = pairs_in(_ranks([lesson.ranks for lesson in lessons]))
-        mine = in_chunks(share_of_process(lessons), self.config.train.micro_batch)
+        together = min(self.config.train.micro_batch, self.fitting)
+        mine = in_chunks(share_of_process(lessons), together)
         taught = sum(n > 0 for lesson in lessons for n in lesson.taught)
         rows = sum(len(lesson.taught) for lesson in lessons)
         return StepWork(

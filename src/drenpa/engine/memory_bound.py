@@ -24,7 +24,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from drenpa.config import EngineConfig
 from drenpa.core.errors import ConfigError
-from drenpa.core.machine import machine_memory, resident_memory
+from drenpa.core.machine import give_freed_memory_back, machine_memory, resident_memory
 from drenpa.core.roles import Sampling
 from drenpa.engine.adapters import matrix_precision, trainable_parameters
 from drenpa.engine.attend import BLOCK_ELEMENTS
@@ -116,6 +116,7 @@ def memory_limit(engine: EngineConfig, device: torch.device) -> float:
     Without `memory_gb`, what this process holds plus four fifths of what is free, both as they were
     at the first call; processes of one launcher share the machine.
     """
+    give_freed_memory_back()  # or what was freed would count
     if engine.memory_gb is not None:
         return engine.memory_gb * 1e9
     return _free_memory(device)

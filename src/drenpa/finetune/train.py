@@ -39,6 +39,7 @@ from drenpa.engine.loop import (
     share_of_process,
     train_loop,
 )
+from drenpa.engine.memory_bound import Extent, micro_batch_limit
 from drenpa.engine.models import context_of, resolve_model, writing_weights
 from drenpa.engine.policy import MODEL
 from drenpa.engine.prefix import Attention, PrefixGroup, suffix_states
@@ -130,6 +131,12 @@ def plan_finetune(
             network = add_adapter(network, config.train.lora, "finetune", seed=seed)
         if config.train.gradient_checkpointing:
             recompute_activations(network)
+        micro_batch = micro_batch_limit(
+            network,
+            engine,
+            Extent(1, 1, max(len(sample.given) + len(sample.said) for sample in samples)),
+            min(config.train.micro_batch, config.batch),
+        )
         steps_an_epoch = -(-len(samples) // config.batch)
 
         def loss(module: nn.Module, micro: MicroBatch) -> LossSum:
@@ -143,7 +150,7 @@ def plan_finetune(
             ).tolist()
             rows = [samples[i] for i in order[place * config.batch : (place + 1) * config.batch]]
             tokens = sum(len(row.said) for row in rows)
-            mine = in_chunks(share_of_process(rows), config.train.micro_batch)
+            mine = in_chunks(share_of_process(rows), micro_batch)
             return StepWork(
                 [MicroBatch(tuple(chunk), tokens) for chunk in mine], {"tokens": float(tokens)}
             )

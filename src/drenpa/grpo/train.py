@@ -44,6 +44,7 @@ from drenpa.engine.loop import (
     share_of_process,
     train_loop,
 )
+from drenpa.engine.memory_bound import Extent, micro_batch_limit
 from drenpa.engine.models import writing_weights
 from drenpa.engine.policy import MODEL, LanguageModel, Policy, model_folders
 from drenpa.engine.prefix import PrefixGroup, suffix_states
@@ -128,6 +129,14 @@ def plan_reinforce(
             part: load_scorer(artefact, engine=engine, backbone=shared)
             for part, artefact in needed.items()
         }
+        longest = max(len(policy.prompt_ids(r.question)) for records in steps for r in records)
+        micro_batch = micro_batch_limit(
+            networks.policy,
+            engine,
+            Extent(longest - 1, stage.group, 1 + stage.max_new_tokens),
+            min(stage.train.micro_batch, stage.prompts),
+            others=_others(networks, loaded),
+        )
         objective = Objective(**stage.objective.model_dump())
         samples = _Samples(out / "samples.jsonl")
 
@@ -144,7 +153,7 @@ def plan_reinforce(
             places = share_of_process(range(len(pushes.kept)))
             micro_batches = [
                 _micro_batch(list(chunk), answers, pushes, policy)
-                for chunk in in_chunks(places, stage.train.micro_batch)
+                for chunk in in_chunks(places, micro_batch)
             ]
             return StepWork(micro_batches, {**pushes.metrics, "too_long": float(too_long)})
 
@@ -254,6 +263,12 @@ def _load_networks(
     if stage.train.gradient_checkpointing:
         recompute_activations(model)
     return Networks(model, model, reference_adapter, tokenizer)
+
+
+def _others(networks: Networks, scorers: Mapping[RewardPart, Scorer]) -> list[nn.Module]:
+    """Return what is loaded beside the policy; what shares its weights is no harm."""
+    models = [networks.reference, *(getattr(scorer, "model", None) for scorer in scorers.values())]
+    return [model for model in models if isinstance(model, nn.Module)]
 
 
 def _whole(folder: Path, adapter: Path | None, engine: EngineConfig) -> Any:

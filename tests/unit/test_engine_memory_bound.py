@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from tests.tiny_models import FAMILIES, tiny_model, with_lora
+from torch import nn
+from torch.profiler import ProfilerActivity, profile
+
+from drenpa.config import EngineConfig, LoraConfig
+from drenpa.core import machine
+from drenpa.core.errors import ConfigError
+from drenpa.core.roles import Sampling
+from drenpa.engine.adapters import add_adapter, recompute_activations
+from drenpa.engine.logprobs import next_token_logprobs
+from drenpa.engine.memory_bound import (
+    LIBRARY_BYTES,
+    DecodeLimits,
+    Extent,
+    Parts,
+    _kept_bytes,
+    _kept_for_backward,
+    decode_limits,
+    decode_parts,
+    memory_limit,
+    micro_batch_limit,
+    update_parts,
+)
+from drenpa.engine.prefix import PrefixGroup, suffix_states
+from drenpa.engine.sample import sample
+
+ENGINE = EngineConfig(device="cpu", dtype="float32", tracker="none")
+CPU = torch.device("cpu")
+GROUPS = [PrefixGroup((5, 6, 7, 8, 9), ((10,),) * 4), PrefixGroup((5, 6), ((7,),) * 4)]
+SAMPLING = Sampling(max_new_tokens=6, seed=3)
+
+
+def within(memory: float, **changes: object) -> EngineConfig:
+    return ENGINE.model_copy(update={"memory_gb": memory / 1e9, **changes})
+
+
+def trained(family: str = "llama", **changes: object) -> nn.Module:
+    return with_lora(tiny_model(family, **changes))
+
+
+def groups_of(count: int, prefix: int, rows: int, suffix: int) -> list[PrefixGroup]:
+    return [PrefixGroup((3,) * prefix, ((4,) * suffix,) * rows) for _ in range(count)]
+
+
+def live_peak(work) -> float:
+    """The most bytes that tensors made in `work` held at once, as the allocator reports them."""
+    import tempfile
+    from pathlib import Path
+
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as trace:
+        work()
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "trace.json"
+        trace.export_chrome_trace(str(file))
+        events = json.loads(file.read_text())["traceEvents"]
+    totals = [e["args"]["Total Allocated"] for e in events if e.get("name") == "[memory]"]
+    return max(totals) - totals[0]
+
+
+def test_an_extent_holds_every_group() -> None:
+    ragged = [PrefixGroup((1, 2, 3), ((4,), (5, 6))), PrefixGroup((1,), ((2, 3, 4),))]
+    assert Extent.of(ragged) == Extent(prefix=3, rows=2, suffix=3)
+
+
+def test_head_and_passing_arrays_are_never_held_together() -> None:
+    assert Parts(1, 2, 3, cache=4, activations=5, head=6, passing=7).total == 1 + 2 + 3 + 4 + 5 + 7
+
+
+def test_keys_and_values_by_hand() -> None:
+    parts = decode_parts(tiny_model(), ENGINE, Extent(5, 4, 1), SAMPLING, rows=8)
+    # Two groups of 5 shared tokens and 4 places of 1 + 6 + 1 own ones with 64 columns of room; a
+    # token has 2 layers x 2 heads x 6 wide x keys and values in float32. One layer is held twice
+    # while grids grow. The packed pass holds 2 x 5 + 8 x 1 tokens.
+    token = 2 * 2 * 6 * 2 * 4
+    held = 2 * (5 + 4 * (1 + 6 + 1 + 64))
+    assert parts.cache == held * token * 1.5 + 18 * token
+    assert parts.libraries == LIBRARY_BYTES
+
+
+def test_every_weight_counts_once_and_trained_ones_bring_gradients_and_moments() -> None:
+    model = trained()
+    weights = sum(p.numel() * 4 for p in model.parameters()) + sum(
+        b.numel() * b.element_size() for b in model.buffers()
+    )
+    adapter = sum(p.numel() for n, p in model.named_parameters() if "lora_" in n)
+    parts = update_parts(model, ENGINE, Extent(4, 2, 4), 1, others=[model, model.get_base_model()])
+    assert parts.weights == weights
+    assert parts.optimiser == 12 * adapter
+    beside = update_parts(model, ENGINE, Extent(4, 2, 4), 1, others=[tiny_model(seed=1)])
+    assert beside.weights > weights
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_a_token_leaves_behind_foretells_longer_passes(family) -> None:
+    model = trained(family)
+    once, a_token = _kept_for_backward(model, ENGINE)
+    found = _kept_bytes(model.train(), ENGINE, 160)
+    assert a_token > 0
+    assert found == pytest.approx(once + 160 * a_token, rel=0.02)
+
+
+def test_counting_leaves_the_model_and_the_random_stream_as_they_were() -> None:
+    model = trained().eval()
+    recompute_activations(model)
+    state = torch.random.get_rng_state()
+    micro_batch_limit(model, ENGINE, Extent(4, 2, 4), 3)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert not model.training
+    switches = [
+        m.gradient_checkpointing for m in model.modules() if hasattr(m, "gradient_checkpointing")
+    ]
+    assert switches
+    assert all(switches)
+
+
+@pytest.mark.parametrize("way", ["adapter", "recomputed", "all weights", "plain"])
+def test_an_update_holds_no_more_than_its_bound(way) -> None:
+    big = {"hidden_size": 64, "intermediate_size": 128, "vocab_size": 600, "num_hidden_layers": 4}
+    model = tiny_model("llama", **big).requires_grad_(True)
+    if way != "all weights":
+        model = trained("llama", **big)
+    if way == "recomputed":
+        recompute_activations(model)
+    engine = ENGINE.model_copy(update={"attention": "plain" if way == "plain" else "shared"})
+    groups = groups_of(2, 48, 4, 33)
+    model.train()
+
+    def update() -> None:
+        states = suffix_states(model, groups, attention=engine.attention)
+        next_token_logprobs(model, states, entropy=True).logprobs_NT.mean().backward()
+
+    parts = update_parts(model, engine, Extent.of(groups), len(groups))
+    update()
+    model.zero_grad()
+    peak = live_peak(update)
+    bound = parts.total - parts.weights - parts.libraries - parts.optimiser * 8 / 12
+    assert peak <= bound
+    assert bound <= 3 * peak  # and is worth something
+
+
+def test_decoding_holds_no_more_than_its_bound() -> None:
+    model = tiny_model("llama", hidden_size=64, intermediate_size=128, vocab_size=600)
+    groups = groups_of(4, 48, 4, 9)
+    sampling = Sampling(max_new_tokens=40)
+    parts = decode_parts(model, ENGINE, Extent.of(groups), sampling, rows=16)
+    peak = live_peak(lambda: sample(model, groups, sampling, stop_ids=[]))
+    bound = parts.total - parts.weights - parts.libraries
+    assert peak <= bound <= 5 * peak
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5, 8])
+def test_as_many_rows_are_decoded_as_fit(rows) -> None:
+    model = tiny_model()
+    needed = decode_parts(model, ENGINE, Extent.of(GROUPS), SAMPLING, rows).total
+    limits = decode_limits(model, within(needed + 1), GROUPS, SAMPLING)
+    assert limits.rows == rows
+
+
+def test_no_more_rows_than_asked_for_are_decoded() -> None:
+    roomy = within(1e12, decode_rows=3)
+    assert decode_limits(tiny_model(), roomy, GROUPS, SAMPLING).rows == 3
+    assert decode_limits(tiny_model(), within(1e12), GROUPS, SAMPLING).rows == 8
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_as_many_groups_are_updated_as_fit(count) -> None:
+    model, extent = trained(), Extent(6, 4, 9)
+    needed = update_parts(model, ENGINE, extent, count).total
+    assert micro_batch_limit(model, within(needed + 1), extent, 3) == count
+
+
+def test_what_does_not_fit_one_at_a_time_is_refused_with_the_sum_and_the_remedy() -> None:
+    with pytest.raises(
+        ConfigError, match=r"engine\.memory_gb: 0\.50 GB do not hold one row of 6"
+    ) as e:
+        decode_limits(tiny_model(), within(5e8), GROUPS, SAMPLING)
+    assert "libraries 0.60" in str(e.value)
+    with pytest.raises(ConfigError, match="one group of 4 rows, 6 shared and 9 own tokens"):
+        micro_batch_limit(trained(), within(5e8), Extent(6, 4, 9), 3)
+
+
+def test_little_memory_changes_no_token() -> None:
+    model = tiny_model()
+    tight = decode_limits(
+        model,
+        within(decode_parts(model, ENGINE, Extent.of(GROUPS), SAMPLING, 2).total + 1),
+        GROUPS,
+        SAMPLING,
+    )
+    assert tight == DecodeLimits(2, 5 + 2 * (1 + 6 + 1 + 64))
+    few = sample(
+        model, GROUPS, SAMPLING, stop_ids=[9], max_rows=tight.rows, max_tokens=tight.tokens
+    )
+    many = sample(model, GROUPS, SAMPLING, stop_ids=[9])
+    assert [[r.tokens for r in rows] for rows in few] == [[r.tokens for r in rows] for rows in many]
+
+
+def test_recomputing_activations_takes_less() -> None:
+    plain, thrifty = trained(num_hidden_layers=6), trained(num_hidden_layers=6)
+    recompute_activations(thrifty)
+    extent = Extent(32, 4, 32)
+    needed = [update_parts(model, ENGINE, extent, 2).activations for model in (plain, thrifty)]
+    assert needed[1] < 0.5 * needed[0]
+
+
+def test_dropout_in_the_adapter_is_counted() -> None:
+    dry, wet = (
+        add_adapter(tiny_model(), LoraConfig(rank=2, dropout=dropout), "policy", seed=1)
+        for dropout in (0.0, 0.1)
+    )
+    assert _kept_for_backward(wet, ENGINE)[1] > _kept_for_backward(dry, ENGINE)[1]
+
+
+def test_without_a_bound_most_of_the_free_memory_may_be_held() -> None:
+    limit = memory_limit(ENGINE, CPU)
+    total, _ = machine.machine_memory()
+    assert 0 < limit < total
+    assert memory_limit(ENGINE, CPU) == limit
+    assert memory_limit(within(2e9), CPU) == 2e9
+
+
+def test_this_process_holds_memory() -> None:
+    assert machine.resident_memory() > 1e7
