@@ -18,6 +18,7 @@ test-slow: $(VENV)/.test  ## what takes minutes: real models, kills, browsers, p
 	$(BIN)/pytest -m "slow" -v
 
 bench: $(VENV)/.test  ## speed and memory against peers, as ratios in one run
+	$(BIN)/python -m pip install --quiet $(CONSTRAINTS) -e ".[parity]"
 	$(BIN)/python benchmarks/engine.py --json runs/engine.json
 
 # torch is pinned through the constraints file for CPU machines; with a GPU: make CONSTRAINTS= demo

@@ -8,6 +8,10 @@ what a side added to the process while it ran.
 decode   one sampled continuation per row                    vs `generate`
 update   log-probabilities of completions, forward and back  vs a padded batch, head on completions
 critic   a critique and the state its score is read at       vs `generate`, then a second forward
+step     a whole step of reinforcement learning              vs TRL's GRPOTrainer; see `step.py`
+
+Beside a decode row stands the physical limit: the CPU seconds of its matrix products alone, done in
+a row with no attention weights, norms, sampling or Python between them.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import ctypes
 import gc
 import json
 import statistics
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -25,12 +30,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from step import Shape, has_trl, step_ratio
+from step import line as step_line
+from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from transformers import AutoModelForCausalLM
 
+from drenpa.core.machine import give_freed_memory_back
 from drenpa.core.roles import Sampling
 from drenpa.engine.logprobs import next_token_logprobs
+from drenpa.engine.models import resolve_model
 from drenpa.engine.prefix import PrefixGroup, suffix_states
 from drenpa.engine.sample import sample
 
@@ -103,6 +112,44 @@ def matmul_share(work: Callable[[], Any]) -> float:
     return sum(row.self_cpu_time_total for row in rows if row.key in MATRIX_PRODUCTS) / whole
 
 
+def products_seconds(model: Any, prompts: int, prompt: int, rows: int, new: int) -> float:
+    """Return the CPU seconds of the matrix products of a decode: prompts once, then `new` tokens.
+
+    The products with the rows' own keys and values are taken at their mean length.
+    """
+    config, head = model.config, model.get_output_embeddings()
+    linears = [m for m in model.modules() if isinstance(m, nn.Linear) and m is not head]
+    kinds = {(m.in_features, m.out_features) for m in [*linears, head]}
+    width = config.hidden_size // config.num_attention_heads
+    kv = config.num_key_value_heads
+    share = config.num_attention_heads // kv
+
+    def random(*shape: int) -> Tensor:
+        return torch.randn(*shape, dtype=torch.bfloat16)
+
+    given = {(i, n): random(n, i) for i, _ in kinds for n in (rows, prompts * prompt)}
+    group = rows // prompts
+    queries = random(prompts * kv, group * share, width)
+    keys, values = random(prompts * kv, width, prompt), random(prompts * kv, prompt, width)
+    on_prefix = random(prompts * kv, group * share, prompt)
+    one = random(rows * kv, share, width)
+    own_keys, own_values = random(rows * kv, width, new // 2), random(rows * kv, new // 2, width)
+    on_own = random(rows * kv, share, new // 2)
+    began = time.process_time()
+    with torch.no_grad():
+        for linear in linears:
+            nn.functional.linear(given[linear.in_features, prompts * prompt], linear.weight)
+        for _ in range(new):
+            for linear in [*linears, head]:
+                nn.functional.linear(given[linear.in_features, rows], linear.weight)
+            for _ in range(config.num_hidden_layers):
+                torch.bmm(queries, keys)
+                torch.bmm(one, own_keys)
+                torch.bmm(on_prefix, values)
+                torch.bmm(on_own, own_values)
+    return time.process_time() - began
+
+
 class Bench:
     def __init__(self, model: Any, rounds: int) -> None:
         self.model = model
@@ -144,7 +191,11 @@ class Bench:
             lambda: self.generate(groups, new),
             self.rounds,
         )
-        return {"prompt": prompt, "rows": rows, "new": new, "matmul_share": share, **found}
+        limit = statistics.median(
+            products_seconds(self.model, len(groups), prompt, rows, new) for _ in range(self.rounds)
+        )
+        shape = {"prompt": prompt, "rows": rows, "new": new}
+        return {**shape, "matmul_share": share, "limit_cpu": limit, **found}
 
     def update(self, prompt: int, group: int, completion: int) -> dict[str, Any]:
         ids = self.tokens(prompt)
@@ -196,41 +247,70 @@ SHAPES: dict[str, list[tuple[int, ...]]] = {
     "decode": [(p, n, 64) for p in (64, 128, 256, 512) for n in (8, 32, 64)],
     "update": [(64, 8, 64), (128, 8, 64), (256, 8, 64), (128, 4, 64), (128, 16, 64), (128, 8, 128)],
     "critic": [(192, 8, 64, 64), (192, 32, 64, 64), (320, 32, 128, 64)],
+    # prompt; whether activations are computed again going back, as is TRL's default
+    "step": [(128, 0), (256, 0), (128, 1), (256, 1)],
 }
 QUICK: dict[str, list[tuple[int, ...]]] = {
     "decode": [(128, 32, 64), (256, 64, 64)],
     "update": [(128, 8, 64)],
     "critic": [(192, 32, 64, 64)],
+    "step": [(128, 0)],
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", required=True, help="folder of a causal language model")
+    parser.add_argument("--model", default="smollm2-135m", help="a model's name or folder")
     parser.add_argument("--json", type=Path, help="write every figure here")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--parts", nargs="+", choices=sorted(SHAPES), default=sorted(SHAPES))
     parser.add_argument("--quick", action="store_true", help="one or two shapes of each part")
+    parser.add_argument("--peer-python", default=sys.executable, help="an interpreter that has TRL")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
-    model = AutoModelForCausalLM.from_pretrained(chosen.model, dtype=torch.bfloat16).eval()
+    give_freed_memory_back()
+    folder = resolve_model(chosen.model)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()
     bench = Bench(model, chosen.rounds)
     results: dict[str, Any] = {"threads": chosen.threads, "rounds": chosen.rounds}
-    for part in chosen.parts:
+    for part in [part for part in chosen.parts if part != "step"]:
         results[part] = []
         for shape in (QUICK if chosen.quick else SHAPES)[part]:
             row = getattr(bench, part)(*shape)
             results[part].append(row)
             print(line(part, row), flush=True)
-            if chosen.json:
-                chosen.json.write_text(json.dumps(results, indent=1))
+            write(chosen.json, results)
+    if "step" not in chosen.parts:
+        return
+    results["step"] = []
+    if not has_trl(chosen.peer_python):
+        print("step   left out: no TRL here; pip install 'drenpa[parity]', or --peer-python PATH")
+    else:
+        for prompt, recompute in (QUICK if chosen.quick else SHAPES)["step"]:
+            asked = Shape(prompt, recompute=bool(recompute), threads=chosen.threads)
+            row = step_ratio(folder, asked, chosen.rounds, peer_python=chosen.peer_python)
+            results["step"].append(row)
+            print(step_line(row), flush=True)
+            write(chosen.json, results)
+    write(chosen.json, results)
+
+
+def write(file: Path | None, results: dict[str, Any]) -> None:
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(results, indent=1))
 
 
 def line(part: str, row: dict[str, Any]) -> str:
     ours, peer = row["drenpa"], row["peer"]
     shape = " ".join(f"{k}={v}" for k, v in row.items() if isinstance(v, int))
-    share = f", matrix products {row['matmul_share']:.0%}" if "matmul_share" in row else ""
+    share = ""
+    if "matmul_share" in row:
+        share = (
+            f", matrix products {row['matmul_share']:.0%}, limit {row['limit_cpu']:.1f} s "
+            f"({row['limit_cpu'] / ours['cpu']:.0%})"
+        )
     return (
         f"{part:7}{shape:42} {row['ratio']:5.2f}x cpu ({peer['cpu']:.1f} / {ours['cpu']:.1f} s), "
         f"peak {peer['peak_mb']:.0f} / {ours['peak_mb']:.0f} MB{share}"
