@@ -43,7 +43,10 @@ def read_or_fault(content: bytes, suffix: str) -> None:
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.binary(max_size=400), st.sampled_from([".jsonl", ".csv", ".tsv", ".parquet"]))
+@given(
+    st.binary(max_size=400),
+    st.sampled_from([".jsonl", ".csv", ".tsv", ".parquet", ".arrow", ".xlsx"]),
+)
 def test_arbitrary_bytes_never_crash_the_readers(content, suffix):
     read_or_fault(content, suffix)
 

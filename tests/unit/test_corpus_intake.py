@@ -1,14 +1,18 @@
 """Bad input is told by file, line and field; good input reads alike in every format."""
 
 import json
+from datetime import date
 from pathlib import Path
 
+import openpyxl
 import pyarrow
 import pyarrow.parquet
 import pytest
 
+from drenpa.config import CorpusConfig
 from drenpa.core.errors import DataError
 from drenpa.core.records import Ranking, Record
+from drenpa.corpus.curate import curate
 from drenpa.corpus.formats import MAX_ROW_BYTES
 from drenpa.corpus.intake import read_pages, read_rankings, read_records, source_files
 
@@ -228,7 +232,7 @@ def test_a_csv_line_with_too_many_cells_or_an_open_quote_is_a_fault(tmp_path):
     )
     first, second = faults_of(path).splitlines()
     assert first.startswith("FILE:2: 5 cells where the header names 4 columns")
-    assert second.startswith("FILE:3: not CSV from here on")
+    assert second.startswith("FILE:3: not CSV (unexpected end of data)")
 
 
 def test_a_semicolon_csv_is_told_to_use_commas(tmp_path):
@@ -256,7 +260,120 @@ def test_the_starter_corpus_is_found_and_a_missing_file_is_named_with_its_neighb
         DataError, match=r"recrods.jsonl: no such file.*did you mean 'records.jsonl'"
     ):
         source_files([str(tmp_path / "recrods.jsonl")], "records")
-    with pytest.raises(DataError, match=r"'\.xlsx' is not a format that is read"):
-        source_files([str(lines(tmp_path, "x", name="book.xlsx"))], "records")
+    with pytest.raises(DataError, match=r"'\.docx' is not a format that is read"):
+        source_files([str(lines(tmp_path, "x", name="book.docx"))], "records")
     with pytest.raises(DataError, match="is a folder"):
         source_files([str(tmp_path)], "records")
+
+
+def workbook(path: Path, *sheets: list[list[object]]) -> Path:
+    book = openpyxl.Workbook()
+    book.remove(book.active)
+    for number, rows in enumerate(sheets):
+        sheet = book.create_sheet(f"sheet {number}")
+        for row in rows:
+            sheet.append(row)
+    book.save(path)
+    return path
+
+
+def test_a_workbook_reads_as_a_table_does_with_numbers_and_dates_as_they_are_shown(tmp_path):
+    path = workbook(
+        tmp_path / "book.xlsx",
+        [
+            ["id", "kind", "question", "answer", "demand", "tags", "source", None],
+            [7, "foundation", "Why?", "Because.", 3.5, "rain; cause", date(2026, 5, 1), None],
+            [None] * 8,
+            ["b", "profession", "How?", "So."],
+        ],
+        [],
+    )
+    first, second = read_records(path)
+    assert (first.id, first.demand, first.tags) == ("7", 3.5, ("rain", "cause"))
+    assert first.source == "2026-05-01"
+    assert (second.id, second.demand, second.source) == ("b", 1.0, "")
+
+
+def test_a_workbook_with_two_filled_sheets_or_a_broken_formula_is_a_fault(tmp_path):
+    head = ["id", "kind", "question", "answer"]
+    two = workbook(tmp_path / "two.xlsx", [head], [["notes"]])
+    assert faults_of(two) == (
+        "FILE: rows in 2 sheets (sheet 0, sheet 1); save each as a file of its own"
+    )
+    broken = workbook(
+        tmp_path / "broken.xlsx", [head, ["a", "foundation", "q", "#REF!"], ["b", "meta", "q", "a"]]
+    )
+    first, second = faults_of(broken).splitlines()
+    assert first == "FILE:2: a cell holds #REF!; repair its formula"
+    assert second.startswith("FILE:3: field 'kind'")
+
+
+def test_bytes_that_are_no_workbook_are_a_fault(tmp_path):
+    path = tmp_path / "rows.xlsx"
+    path.write_bytes(b"PK\x03\x04 nothing")
+    assert "not XLSX that can be read" in faults_of(path)
+
+
+def test_rankings_of_a_workbook_take_a_line_for_each_candidate(tmp_path):
+    path = workbook(
+        tmp_path / "rankings.xlsx",
+        [
+            ["record", "annotator", "candidate", "answer", "rank", "note"],
+            ["a", "dolma", "x", "Because of rain.", 1, "right"],
+            ["a", "dolma", "y", "No reason.", 2],
+        ],
+    )
+    (ranking,) = read_rankings(path)
+    assert ranking == Ranking.model_validate(RANKING | {"annotator": "dolma", "id": "a-dolma"})
+
+
+def test_arrow_files_as_datasets_saves_them_read_as_parquet_does(tmp_path):
+    table = pyarrow.Table.from_pylist([RECORD, RECORD | {"id": "b"}])
+    stream, whole = tmp_path / "stream.arrow", tmp_path / "whole.arrow"
+    with pyarrow.ipc.new_stream(stream, table.schema) as out:
+        out.write_table(table)
+    with pyarrow.ipc.new_file(whole, table.schema) as out:
+        out.write_table(table)
+    assert [row.id for row in read_records(stream)] == ["a", "b"]
+    assert read_records(whole) == read_records(stream)
+    stream.write_bytes(stream.read_bytes()[:200])
+    assert "not Arrow that can be read" in faults_of(stream)
+
+
+def test_a_csv_line_that_is_none_does_not_take_the_next_ones_with_it(tmp_path):
+    path = lines(
+        tmp_path,
+        "id,kind,question,answer",
+        'a,foundation,"Why" not?,Because.',
+        "b,meta,Why?,Because.",
+        name="rows.csv",
+    )
+    first, second = faults_of(path).splitlines()
+    assert first.startswith("FILE:2: not CSV (")
+    assert second.startswith("FILE:3: field 'kind': 'meta'")
+
+
+def test_a_long_cell_is_read_whole(tmp_path):
+    path = lines(
+        tmp_path, "id,kind,question,answer", f"a,foundation,q,{'x' * 300_000}", name="rows.csv"
+    )
+    assert len(read_records(path)[0].answer or "") == 300_000
+
+
+def test_a_pattern_names_the_data_files_it_matches(tmp_path):
+    for name in ("train-1.jsonl", "train-0.jsonl", "test.jsonl", "train.txt"):
+        lines(tmp_path, RECORD, name=name)
+    found = source_files([f"{tmp_path}/train-*"], "records")
+    assert [path.name for path in found] == ["train-0.jsonl", "train-1.jsonl"]
+    with pytest.raises(DataError, match="no such file of records"):
+        source_files([f"{tmp_path}/valid-*"], "records")
+
+
+def test_one_fault_found_by_two_checks_is_told_once(tmp_path):
+    path = lines(tmp_path, RECORD, RECORD)
+    config = CorpusConfig(records=(str(path),), rankings=(), benchmark=())
+    with pytest.raises(DataError) as caught:
+        curate(config, root=tmp_path / "run")
+    assert caught.value.faults == (
+        f"{path}:2: field 'id': 'a' stands already at {path}:1; give each its own",
+    )

@@ -1,7 +1,8 @@
-"""The formats that files of rows come in: JSON Lines, CSV and Parquet, read as plain mappings.
+"""The formats that files of rows come in: JSON Lines, CSV, XLSX, Parquet and Arrow, read as plain
+mappings.
 
 What a row means is `intake`'s business; here each row becomes (`file:line`, mapping), and what is
-no row becomes a fault. Lines are read one at a time, so a file of any size needs little memory.
+no row becomes a fault. Rows are read a few at a time, so a file of any size needs little memory.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any, get_origin
 
@@ -17,7 +20,7 @@ from drenpa.core.records import Ranking, Record, Row
 
 Entry = dict[str, Any]
 
-SUFFIXES = (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
+SUFFIXES = (".jsonl", ".ndjson", ".csv", ".tsv", ".xlsx", ".parquet", ".arrow")
 MAX_ROW_BYTES = 8 * 2**20
 SHOWN_FAULTS = 20
 RANKING_COLUMNS: tuple[str, ...] = (
@@ -30,14 +33,17 @@ RANKING_COLUMNS: tuple[str, ...] = (
     "note",
     "critique",
 )
-"""The columns of a ranking in CSV; `record`, `answer` and `rank` must be there. Lines with the same
-`ranking` (or, without that column, the same `record` and `annotator`) make one ranking."""
+"""The columns of a ranking in a table; `record`, `answer` and `rank` must be there. Lines with the
+same `ranking` (or, without that column, the same `record` and `annotator`) make one ranking."""
 
 RELEASE_COLUMNS = ("commitment",)
 """Columns that `release` adds; they are passed over when a released dataset is read back."""
 
 _NEEDED_RANKING_COLUMNS = ("record", "answer", "rank")
 _BOM = b"\xef\xbb\xbf"
+_XLSX_ERRORS = frozenset(
+    ("#REF!", "#DIV/0!", "#N/A", "#NAME?", "#NULL!", "#NUM!", "#VALUE!", "#GETTING_DATA")
+)
 
 
 class Faults:
@@ -45,10 +51,14 @@ class Faults:
 
     def __init__(self) -> None:
         self.lines: list[str] = []
+        self._told: set[str] = set()
 
     def add(self, place: str, what: str) -> None:
-        """Note that `what` is wrong at `place`."""
-        self.lines.append(f"{place}: {what}")
+        """Note that `what` is wrong at `place`; the same fault found by two checks is told once."""
+        line = f"{place}: {what}"
+        if line not in self._told:
+            self._told.add(line)
+            self.lines.append(line)
 
     def check(self) -> None:
         """Go on only when nothing is wrong.
@@ -62,18 +72,21 @@ class Faults:
         raise DataError([*self.lines[:SHOWN_FAULTS], *more])
 
 
-def read_entries(path: Path, row: type[Row], faults: Faults) -> Iterator[tuple[str, Entry]]:
+def read_entries(path: Path, row: type[Row] | None, faults: Faults) -> Iterator[tuple[str, Entry]]:
     """Yield (`file:line`, fields) for each row of a file, whose format goes by its suffix.
 
-    row: what the rows are meant to be; tables are checked against its fields, once per file.
+    row: what the rows are meant to be; tables are checked against its fields, once per file. None
+         takes any columns.
     """
     suffix = path.suffix.lower()
     if suffix in (".jsonl", ".ndjson"):
         yield from _json_lines(path, faults)
     elif suffix in (".csv", ".tsv"):
-        yield from _csv_rows(path, row, faults)
-    elif suffix == ".parquet":
-        yield from _parquet_rows(path, row, faults)
+        yield from _tabular_rows(_csv_lines(path, faults), row, faults)
+    elif suffix == ".xlsx":
+        yield from _tabular_rows(_xlsx_lines(path, faults), row, faults)
+    elif suffix in (".parquet", ".arrow"):
+        yield from _columnar_rows(path, row, faults)
     else:
         faults.add(str(path), unknown_format(path))
 
@@ -107,13 +120,14 @@ def _json_lines(path: Path, faults: Faults) -> Iterator[tuple[str, Entry]]:
             faults.add(place, f"a row is an object {{…}}, this is a {type(entry).__name__}")
 
 
-def _csv_rows(path: Path, row: type[Row], faults: Faults) -> Iterator[tuple[str, Entry]]:
-    table = _table(path, row, faults)
+def _tabular_rows(
+    lines: Iterator[tuple[str, list[str]]], row: type[Row] | None, faults: Faults
+) -> Iterator[tuple[str, Entry]]:
+    table = _table(lines, row, faults)
     if row is Ranking:
         return _gathered_rankings(table, faults)
-    lists = {
-        name for name, field in row.model_fields.items() if get_origin(field.annotation) is tuple
-    }
+    fields = row.model_fields if row is not None else {}
+    lists = {name for name, field in fields.items() if get_origin(field.annotation) is tuple}
     return (
         (
             place,
@@ -128,28 +142,13 @@ def _csv_rows(path: Path, row: type[Row], faults: Faults) -> Iterator[tuple[str,
     )
 
 
-def _table(path: Path, row: type[Row], faults: Faults) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield each row of a CSV file as its filled cells by column."""
-    separator = "\t" if path.suffix.lower() == ".tsv" else ","
-    reader = csv.reader(
-        (line for _, line in _lines(path, faults)), delimiter=separator, strict=True
-    )
+def _table(
+    lines: Iterator[tuple[str, list[str]]], row: type[Row] | None, faults: Faults
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield each line of a table as its filled cells by column; the first line names the
+    columns."""
     columns: list[str] = []
-    start = 1
-    while True:
-        place = f"{path}:{start}"
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            faults.add(
-                place,
-                f"not CSV from here on ({error}); quote cells that hold separators, line breaks or "
-                "quotation marks, or use JSON Lines",
-            )
-            return
-        start = reader.line_num + 1
+    for place, cells in lines:
         if not any(cell.strip() for cell in cells):
             continue
         if not columns:
@@ -168,6 +167,94 @@ def _table(path: Path, row: type[Row], faults: Faults) -> Iterator[tuple[str, di
             place,
             {name: cell for name, cell in zip(columns, cells, strict=True) if cell.strip()},
         )
+
+
+def _csv_lines(path: Path, faults: Faults) -> Iterator[tuple[str, list[str]]]:
+    """Yield (`file:line`, cells) of each line of a CSV file, a line being as long as its quotes."""
+    separator = "\t" if path.suffix.lower() == ".tsv" else ","
+    csv.field_size_limit(MAX_ROW_BYTES)
+    reader = csv.reader(
+        (line for _, line in _lines(path, faults)), delimiter=separator, strict=True
+    )
+    start = 1
+    while True:
+        place = f"{path}:{start}"
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            through = f" up to line {reader.line_num}" if reader.line_num > start else ""
+            faults.add(
+                place,
+                f"not CSV{through} ({error}); quote cells that hold separators, line breaks or "
+                "quotation marks, or use JSON Lines",
+            )
+            start = reader.line_num + 1
+            continue
+        start = reader.line_num + 1
+        yield place, cells
+
+
+def _xlsx_lines(path: Path, faults: Faults) -> Iterator[tuple[str, list[str]]]:
+    """Yield (`file:row`, cells) of a workbook's one sheet that holds anything.
+
+    Cells are read as they are shown: values of formulas, whole numbers without a point, dates as
+    2026-05-01. A row is as wide as the header.
+    """
+    try:
+        from openpyxl import load_workbook
+    except ImportError:
+        faults.add(str(path), "reading XLSX needs an extra: pip install 'drenpa[xlsx]'")
+        return
+    place = str(path)
+    try:
+        book = load_workbook(path, read_only=True, data_only=True)
+        with closing(book):
+            filled = [sheet for sheet in book.worksheets if any(map(_filled, _xlsx_cells(sheet)))]
+            if len(filled) > 1:
+                names = ", ".join(shown(sheet.title) for sheet in filled)
+                faults.add(
+                    place, f"rows in {len(filled)} sheets ({names}); save each as a file of its own"
+                )
+                return
+            width = 0
+            for number, cells in enumerate(_xlsx_cells(*filled) if filled else (), 1):
+                place = f"{path}:{number}"
+                while len(cells) > width and not cells[-1].strip():
+                    cells.pop()
+                width = width or len(cells)
+                wrong = [cell for cell in cells if cell in _XLSX_ERRORS]
+                if wrong:
+                    faults.add(place, f"a cell holds {wrong[0]}; repair its formula")
+                    continue
+                yield place, cells + [""] * (width - len(cells))
+    except OSError:
+        raise
+    except Exception as error:  # whatever a damaged archive or its XML makes openpyxl raise
+        faults.add(place, f"not XLSX that can be read from here on ({_cause(error)})")
+
+
+def _xlsx_cells(sheet: Any) -> Iterator[list[str]]:
+    sheet.reset_dimensions()  # what a file claims about its size may be wrong
+    for values in sheet.iter_rows(values_only=True):
+        yield [_cell_text(value) for value in values]
+
+
+def _filled(cells: Iterable[str]) -> bool:
+    return any(cell.strip() for cell in cells)
+
+
+def _cell_text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, datetime) and (value.hour, value.minute, value.second) == (0, 0, 0):
+        return value.date().isoformat()
+    if isinstance(value, date | datetime):
+        return value.isoformat()
+    return str(value)
 
 
 def _gathered_rankings(
@@ -195,33 +282,65 @@ def _gathered_rankings(
     yield from gathered.values()
 
 
-def _parquet_rows(path: Path, row: type[Row], faults: Faults) -> Iterator[tuple[str, Entry]]:
+def _columnar_rows(
+    path: Path, row: type[Row] | None, faults: Faults
+) -> Iterator[tuple[str, Entry]]:
     import pyarrow
-    import pyarrow.parquet
 
     number = 0
+    name = "Parquet" if path.suffix.lower() == ".parquet" else "Arrow"
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            if not _columns_fit(file.schema_arrow.names, row, str(path), faults, tabular=False):
+        with _open_columns(path) as (columns, batches):
+            if not _columns_fit(columns, row, str(path), faults, tabular=False):
                 return
-            for batch in file.iter_batches(batch_size=1024):
+            for batch in batches:
                 for entry in batch.to_pylist():
                     number += 1
                     yield f"{path}:{number}", entry
     except (pyarrow.ArrowException, OSError, ValueError, TypeError, OverflowError) as error:
-        what = " ".join(str(error).split())[:200]
-        faults.add(f"{path}:{number + 1}", f"not Parquet that can be read from here on ({what})")
+        place = f"{path}:{number + 1}"
+        faults.add(place, f"not {name} that can be read from here on ({_cause(error)})")
+
+
+@contextmanager
+def _open_columns(path: Path) -> Iterator[tuple[list[str], Iterator[Any]]]:
+    """Open a Parquet file, or an Arrow stream or file as `datasets` saves them."""
+    import pyarrow
+    import pyarrow.parquet
+
+    if path.suffix.lower() == ".parquet":
+        with pyarrow.parquet.ParquetFile(path) as file:
+            yield file.schema_arrow.names, file.iter_batches(batch_size=1024)
+        return
+    with pyarrow.memory_map(str(path)) as source:
+        magic = source.read(6)
+        source.seek(0)
+        if magic == b"ARROW1":
+            with pyarrow.ipc.open_file(source) as whole:
+                yield (
+                    whole.schema.names,
+                    (whole.get_batch(place) for place in range(whole.num_record_batches)),
+                )
+        else:
+            with pyarrow.ipc.open_stream(source) as stream:
+                yield stream.schema.names, iter(stream)
+
+
+def _cause(error: Exception) -> str:
+    return shown(" ".join(str(error).split()) or type(error).__name__, most=200)
 
 
 def _columns_fit(
-    columns: Sequence[str], row: type[Row], place: str, faults: Faults, *, tabular: bool
+    columns: Sequence[str], row: type[Row] | None, place: str, faults: Faults, *, tabular: bool
 ) -> bool:
     """Whether a table's columns are those of the row; what is wrong is noted once, not per line."""
-    known: tuple[str, ...] = (*row.model_fields, *RELEASE_COLUMNS)
     needed: tuple[str, ...] = _NEEDED_RANKING_COLUMNS
-    if row is Ranking and tabular:
+    if row is None:
+        known, needed = tuple(columns), ()
+    elif row is Ranking and tabular:
         known = RANKING_COLUMNS
     else:
+        known = (*row.model_fields, *RELEASE_COLUMNS)
         needed = tuple(name for name, field in row.model_fields.items() if field.is_required())
         if row is Record:
             needed = (*needed, "answer")
@@ -285,11 +404,11 @@ def _no_repeated_key(pairs: list[tuple[str, Any]]) -> Entry:
     return entry
 
 
-def shown(value: object) -> str:
-    """A value short enough and safe to print."""
+def shown(value: object, most: int = 60) -> str:
+    """A value short enough (in characters) and safe to print."""
     text = str(value).encode("utf-8", "backslashreplace").decode("utf-8")
     text = "".join(sign if sign.isprintable() else " " for sign in text)
-    return text if len(text) <= 60 else text[:57] + "…"
+    return text if len(text) <= most else text[: most - 3] + "…"
 
 
 def unknown_format(path: Path) -> str:

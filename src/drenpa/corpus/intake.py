@@ -1,14 +1,16 @@
 """Read a user's files of records, rankings, benchmark items and pages; tell every fault at once.
 
-JSON Lines (`.jsonl`, `.ndjson`), CSV (`.csv`, `.tsv`) and Parquet (`.parquet`) hold the fields of
-`core.records`, under those names. In CSV, lists such as tags are separated by `;`, an empty cell
-is a field left out, and a ranking takes one line per candidate (`formats.RANKING_COLUMNS`). A
-fault reads `file:line: field 'x': what is wrong; remedy`; in Parquet the number is the row's. What
-cannot be read raises `DataError`; nothing is skipped in silence.
+JSON Lines (`.jsonl`, `.ndjson`), tables (`.csv`, `.tsv`, `.xlsx`), Parquet (`.parquet`) and Arrow
+(`.arrow`) hold the fields of `core.records`, under those names. In a table, lists such as tags are
+separated by `;`, an empty cell is a field left out, and a ranking takes one line per candidate
+(`formats.RANKING_COLUMNS`). A fault reads `file:line: field 'x': what is wrong; remedy`; in Parquet
+and Arrow the number is the row's. What cannot be read raises `DataError`; nothing is skipped in
+silence.
 """
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -30,6 +32,7 @@ from drenpa.corpus.formats import (
     shown,
     unknown_format,
 )
+from drenpa.corpus.hub import HUB, dataset_files
 
 RowType = TypeVar("RowType", bound=Row)
 Role = Literal["records", "rankings", "benchmark"]
@@ -84,8 +87,10 @@ def read_pages(path: Path | str) -> list[Page]:
 
 
 def source_files(names: Sequence[str], role: Role) -> list[Path]:
-    """Resolve the names in a recipe to files; `starter` is the corpus that comes with the package.
+    """Resolve the names in a recipe to files.
 
+    names:  paths; patterns such as `data/train-*.parquet`; `hf://datasets/OWNER/NAME/PATTERN` on a
+            model hub (`hub.dataset_files`); `starter`, the corpus that comes with the package.
     raises: DataError when a file does not exist or is of a format that is not read.
     """
     faults = Faults()
@@ -98,9 +103,14 @@ def source_files(names: Sequence[str], role: Role) -> list[Path]:
                 faults.add(STARTER, f"the package holds no {role}; install drenpa again")
             paths += found
             continue
+        if name.startswith(HUB):
+            paths += dataset_files(name)
+            continue
         path = Path(name)
-        if path.is_dir():
-            faults.add(name, f"is a folder; name the files of {role} in it")
+        if not path.exists() and (found := _matches(name)):
+            paths += found
+        elif path.is_dir():
+            faults.add(name, f"is a folder; name the files of {role} in it, as in {name}/*.parquet")
         elif not path.is_file():
             beside = path.parent.iterdir() if path.parent.is_dir() else ()
             hint = did_you_mean(path.name, [entry.name for entry in beside])
@@ -111,6 +121,14 @@ def source_files(names: Sequence[str], role: Role) -> list[Path]:
             paths.append(path)
     faults.check()
     return paths
+
+
+def _matches(pattern: str) -> list[Path]:
+    """The files of a format that is read and that a pattern with `*`, `?` or `**` names."""
+    if not glob.has_magic(pattern):
+        return []
+    found = sorted(Path(name) for name in glob.glob(pattern, recursive=True))
+    return [path for path in found if path.is_file() and path.suffix.lower() in SUFFIXES]
 
 
 def located_records(
