@@ -19,6 +19,7 @@ from pydantic_core import ErrorDetails
 from drenpa.core.errors import ConfigError, did_you_mean
 from drenpa.core.knowledge import KIND_WEIGHTS, KINDS, Kind
 
+RECALL = "+recall"  # ends the name of a column whose answers are looked up where that helps
 RewardPart = Literal["critic", "scalar", "finished"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -203,33 +204,149 @@ class StrategyConfig(Config):
     stages: tuple[StageConfig, ...] = Field(min_length=1)
 
 
-class JudgeConfig(Config):
-    """Who judges. `offline` needs no network; `openai` is any compatible endpoint; `critic` judges
-    its own pupil."""
+class ProbeConfig(Config):
+    """How the model is asked what it knows."""
 
-    name: Literal["offline", "openai", "critic"] = "offline"
-    model: str = (
-        ""  # offline: the language model whose probabilities it reads (default: the recipe's model)
+    block: Annotated[int, Field(ge=3)] = 6  # questions and answers crossed with each other
+    samples: Annotated[int, Field(ge=0)] = 0  # answers sampled besides; 0: probabilities only
+    max_new_tokens: Count = 96  # of a sampled answer
+
+
+class SelectConfig(Config):
+    """What goes into the weights [P13].
+
+    **Reading:** the paper gives the principle only; every number here and in `UpdateConfig` is
+    ours.
+    """
+
+    weights: KindNumbers = Field(default_factory=lambda: dict(KIND_WEIGHTS))
+    rare_share: Share = 0.5  # demand below this share of the median demand is rare
+    known_above: Share = 0.6  # at and above it a record counts as known
+    bits_per_parameter: Positive = 0.1  # about 2 is the known ceiling; usable is far smaller
+    bits_per_token: Positive = 6.0  # to store an answer; 5.6 measured, see docs/memory.md
+
+
+class UpdateConfig(Config):
+    """How probes after training are read [P14]."""
+
+    learned_gain: Share = 0.1  # a record is learned only if its probe rose by this as well
+    forgotten_below: Share = 0.4  # what was in the weights and falls below it is forgotten
+    promote_after: Count = (
+        2  # probes that a changed record must stand unchanged before it may return
     )
-    base_url: str = ""  # openai: default is the client's own
+
+
+class RecallConfig(Config):
+    """When the store is asked at answer time."""
+
+    passages: Count = 2
+    min_cover: Share = 0.4  # of the question's weight of words that a passage must hold
+    max_passage_units: Count = 160  # words, Chinese characters, Tibetan syllables
+
+
+class MemoryConfig(Config):
+    """What is trained into the weights, what is kept in a store, and when the store is asked."""
+
+    probe: ProbeConfig = ProbeConfig()
+    select: SelectConfig = SelectConfig()
+    update: UpdateConfig = UpdateConfig()
+    recall: RecallConfig = RecallConfig()
+
+    @model_validator(mode="after")
+    def _forgotten_is_below_known(self) -> MemoryConfig:
+        if self.update.forgotten_below > self.select.known_above:
+            raise ValueError(
+                "update.forgotten_below is above select.known_above: a record would be known and "
+                "forgotten at once; lower it"
+            )
+        return self
+
+
+class EndpointConfig(Config):
+    """A model behind an OpenAI-compatible endpoint, and how it is asked."""
+
+    model: str = ""
+    base_url: str = ""  # default is the client's own
     key_env: str = "OPENAI_API_KEY"  # the environment variable that holds the key
-    prompt: str = "judge"
     concurrency: Count = 4
-    timeout_s: Positive = 60.0
+    timeout_s: Positive = 60.0  # for a whole reply
     retries: int = Field(default=3, ge=0)
+    request: dict[str, Any] = {}  # laid over each request; null leaves a key out
+
+
+class JudgeConfig(EndpointConfig):
+    """Who judges; see docs/benchmark.md for what each one sees.
+
+    model: of `openai` the endpoint's; of `offline` and `local` the language model whose
+           probabilities are read (default: the recipe's model).
+    """
+
+    name: Literal[
+        "offline", "rules", "reference", "local", "openai", "critic", "recorded", "panel"
+    ] = "offline"
+    prompt: str = "judge"
+    structured: bool = False  # openai: bind the reply to a JSON schema, where the endpoint can
+    rotate: bool = True  # openai: another dimension first in every question and repeat
+    repeats: Count = 1  # openai: verdicts on each answer, averaged
+    file: str = ""  # recorded: verdicts in JSON Lines, of people or of an earlier run
+    members: tuple[JudgeConfig, ...] = ()  # panel: their scores are averaged
     max_unscored: Share = 0.2  # above it the benchmark fails rather than hide what is missing
+
+    @model_validator(mode="after")
+    def _each_has_what_it_needs(self) -> JudgeConfig:
+        if self.repeats > 1 and self.name != "openai":
+            raise ValueError(f"repeats: {self.name} says the same every time; leave it at 1")
+        if (self.name == "recorded") != bool(self.file):
+            raise ValueError("file: the judge `recorded` needs one, and no other reads one")
+        if (self.name == "panel") != (len(self.members) > 1):
+            raise ValueError("members: a panel has at least two, and no other judge has any")
+        if any(member.name == "panel" for member in self.members):
+            raise ValueError("members: a panel is not made of panels; list its judges")
+        return self
+
+
+class BaselineConfig(EndpointConfig):
+    """A model from elsewhere that answers the same questions: a column beside the strategies.
+
+    In a recipe a string is enough: a model's name, hub id, folder or GGUF file, or
+    `MODEL @ http://host/v1` for one behind an endpoint.
+    """
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")
+    endpoint: bool = False  # asked over the network; true wherever base_url is set
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_line_is_enough(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            model, _, url = (part.strip() for part in value.rpartition(" @ "))
+            value = {"model": model, "base_url": url} if model else {"model": url}
+        if isinstance(value, Mapping) and isinstance(value.get("model"), str):
+            last = value["model"].rstrip("/").rpartition("/")[2].removesuffix(".gguf")
+            name = re.sub(r"[^a-z0-9.]+", "-", last.lower()).strip("-.")
+            remote = bool(value.get("base_url"))
+            return {"name": name, **value, "endpoint": bool(value.get("endpoint")) or remote}
+        return value
+
+    @model_validator(mode="after")
+    def _there_is_a_model(self) -> BaselineConfig:
+        if not self.model:
+            raise ValueError("model: name the model that answers")
+        return self
 
 
 class BenchmarkConfig(Config):
     """Which strategies are compared, on how many answers, and by whom."""
 
-    strategies: tuple[str, ...] = ()  # empty: base, sft and all in the recipe
+    strategies: tuple[str, ...] = ()  # empty: base, sft and all in the recipe, and the last +recall
     items_per_kind: int = Field(default=0, ge=0)  # 0: all
     samples: Count = 1  # answers sampled per question
     temperature: NotNegative = 0.7
     max_new_tokens: Count = 256
     prompt: str = "answer"
     judge: JudgeConfig = JudgeConfig()
+    baselines: tuple[BaselineConfig, ...] = ()  # models that answer beside the strategies
+    store: str = ""  # file of answers and verdicts already paid for; default: the run's own
 
 
 class ReportConfig(Config):
@@ -258,6 +375,7 @@ class Recipe(Config):
         critique_weight=0.0
     )  # the scorer without critique, for the `grpo` column
     strategies: tuple[StrategyConfig, ...] = ()
+    memory: MemoryConfig | None = None  # null: everything is trained, nothing is looked up
     benchmark: BenchmarkConfig = BenchmarkConfig()
     report: ReportConfig = ReportConfig()
 
@@ -284,20 +402,29 @@ class Recipe(Config):
                     f"strategies.{strategy.name}: two stages share a name; give each its own"
                 )
             known.append(strategy.name)
+        if self.memory is not None:
+            known += [name + RECALL for name in known]
         for name in self.benchmark.strategies:
             if name not in known:
+                hint = did_you_mean(name, known)
+                if self.memory is None and name.removesuffix(RECALL) in known:
+                    hint = "; a column that looks things up needs the part `memory: {}`"
+                raise ValueError(f"benchmark.strategies: no strategy '{name}'{hint}")
+        for baseline in self.benchmark.baselines:
+            if baseline.name in known:
                 raise ValueError(
-                    f"benchmark.strategies: no strategy '{name}'{did_you_mean(name, known)}"
+                    f"benchmark.baselines: the name '{baseline.name}' is taken; give it another "
+                    "with the key name"
                 )
+            known.append(baseline.name)
         return self
 
     def strategy_names(self) -> tuple[str, ...]:
-        """The columns of the result table, in order."""
-        return self.benchmark.strategies or (
-            "base",
-            "sft",
-            *(strategy.name for strategy in self.strategies),
-        )
+        """The columns of the result table, in order; `NAME+recall` answers with the memory."""
+        if self.benchmark.strategies:
+            return self.benchmark.strategies
+        names = ["base", "sft", *(strategy.name for strategy in self.strategies)]
+        return tuple(names if self.memory is None else [*names, names[-1] + RECALL])
 
 
 def load_recipe(
@@ -435,22 +562,35 @@ def _set(tree: dict[str, Any], setting: str) -> str:
 
 def _anchor(tree: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Resolve data files that stand beside the recipe."""
+
+    def beside(name: Any) -> Any:
+        known = isinstance(name, str) and name not in ("", "starter")
+        return str(folder / name) if known and (folder / name).exists() else name
+
+    anchored = dict(tree)
     corpus = tree.get("corpus")
-    if not isinstance(corpus, dict):
-        return tree
-    anchored = dict(corpus)
-    for key in ("records", "rankings", "benchmark"):
-        names = corpus.get(key)
-        if isinstance(names, str):
-            names = [names]
-        if isinstance(names, list):
-            anchored[key] = [
-                str(folder / name)
-                if isinstance(name, str) and name != "starter" and (folder / name).exists()
-                else name
-                for name in names
+    if isinstance(corpus, dict):
+        anchored["corpus"] = corpus = dict(corpus)
+        for key in ("records", "rankings", "benchmark"):
+            names = corpus.get(key)
+            if isinstance(names, str):
+                names = [names]
+            if isinstance(names, list):
+                corpus[key] = [beside(name) for name in names]
+    benchmark = tree.get("benchmark")
+    judge = benchmark.get("judge") if isinstance(benchmark, dict) else None
+    if isinstance(benchmark, dict) and isinstance(judge, dict):
+        members = judge.get("members")
+        judge = {**judge, **({"file": beside(judge["file"])} if "file" in judge else {})}
+        if isinstance(members, list):
+            judge["members"] = [
+                {**member, "file": beside(member["file"])}
+                if isinstance(member, dict) and "file" in member
+                else member
+                for member in members
             ]
-    return {**tree, "corpus": anchored}
+        anchored["benchmark"] = {**benchmark, "judge": judge}
+    return anchored
 
 
 def _own_faults(error: ValidationError) -> list[ErrorDetails]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from drenpa.config import SelectConfig
 from drenpa.core.errors import DataError
 from drenpa.core.records import Record
 from drenpa.memory.select import capacity_bits, internalised, select
-from drenpa.memory.settings import SelectConfig
 
 CONFIG = SelectConfig(bits_per_token=2.0)
 

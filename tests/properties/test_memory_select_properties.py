@@ -7,10 +7,10 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
+from drenpa.config import SelectConfig
 from drenpa.core.knowledge import KINDS, STABILITIES
 from drenpa.core.records import Record
 from drenpa.memory.select import Decision, internalised, select
-from drenpa.memory.settings import SelectConfig
 
 
 @st.composite

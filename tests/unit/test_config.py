@@ -377,3 +377,27 @@ def test_a_recipe_that_comes_with_drenpa_is_found_by_its_name_and_a_wrong_one_is
         ConfigError, match=r"no such recipe; drenpa brings .*did you mean 'starter'"
     ):
         find_recipe(Path("startr"))
+
+
+def test_a_recipe_with_a_memory_has_a_column_that_looks_things_up(write):
+    assert load_recipe(write(TWO_STAGES)).memory is None
+    remembering = load_recipe(write(TWO_STAGES), settings=["memory={}"])
+    assert remembering.strategy_names() == ("base", "sft", "memory", "memory+recall")
+    chosen = load_recipe(
+        write(TWO_STAGES), settings=["memory={}", "benchmark.strategies=[base+recall, memory]"]
+    )
+    assert chosen.strategy_names() == ("base+recall", "memory")
+
+
+def test_a_column_that_looks_things_up_needs_a_memory(write):
+    with pytest.raises(ConfigError, match=r"no strategy 'memory\+recall'; .* `memory: \{\}`"):
+        load_recipe(write(TWO_STAGES), settings=["benchmark.strategies=[memory+recall]"])
+    with pytest.raises(ConfigError, match=r"did you mean 'memory\+recall'"):
+        load_recipe(
+            write(TWO_STAGES), settings=["memory={}", "benchmark.strategies=[memory+recal]"]
+        )
+
+
+def test_thresholds_that_make_a_record_known_and_forgotten_at_once_are_refused(write):
+    with pytest.raises(ConfigError, match=r"memory: .*known and forgotten at once; lower it"):
+        load_recipe(write(TWO_STAGES), settings=["memory.update.forgotten_below=0.9"])

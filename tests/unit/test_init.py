@@ -11,7 +11,7 @@ import yaml
 from pydantic_core import PydanticUndefined
 from rich.console import Console
 
-from drenpa.config import Config, Recipe, load_recipe
+from drenpa.config import Config, MemoryConfig, Recipe, load_recipe
 from drenpa.core.knowledge import KINDS
 from drenpa.core.records import Ranking, Record
 from drenpa.corpus.curate import curate
@@ -55,7 +55,11 @@ def every_config(model: type[Config]) -> set[type[Config]]:
     return {model}.union(*(every_config(found) for found in inner if found is not None))
 
 
-TEMPLATE = (TEMPLATES / RECIPE).read_text(encoding="utf-8")
+SHIPPED = (TEMPLATES / RECIPE).read_text(encoding="utf-8")
+TEMPLATE = re.sub(r"^#( +(?:\w+:|# default))", r" \1", SHIPPED, flags=re.MULTILINE).replace(
+    "memory: null", "memory:     "
+)
+"""The template with its memory switched on, as its comment says how."""
 PLACES = list(places(yaml.compose(TEMPLATE), Recipe))
 
 
@@ -88,7 +92,12 @@ def test_every_default_that_the_template_tells_is_the_real_one() -> None:
             stored = yaml.safe_load(word)
             assert (list(real) if isinstance(real, tuple) else real) == stored, (field, real)
         told += 1
-    assert told > 70
+    assert told > 80
+
+
+def test_the_template_trains_everything_until_its_memory_is_switched_on() -> None:
+    assert Recipe.model_validate(yaml.safe_load(SHIPPED)).memory is None
+    assert Recipe.model_validate(yaml.safe_load(TEMPLATE)).memory == MemoryConfig()
 
 
 def recipe_value(line: int) -> Any:

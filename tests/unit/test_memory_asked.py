@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from drenpa.config import EngineConfig
+from drenpa.config import EngineConfig, MemoryConfig
 from drenpa.core.artefacts import Plan, run_plan, write_rows
 from drenpa.core.records import Record
 from drenpa.core.roles import Sampling
@@ -17,7 +17,6 @@ from drenpa.memory.asked import AskedPolicy, load_asked
 from drenpa.memory.cycle import select_memory
 from drenpa.memory.probe import AnswerLogprobs, probe_block
 from drenpa.memory.select import Decision
-from drenpa.memory.settings import MemoryConfig
 
 ENGINE = EngineConfig(device="cpu", dtype="float32")
 PAIRS = [("who?", "me"), ("who?", "you, then <|im_end|>"), ("why", ""), ("why", "ཚེག་")]

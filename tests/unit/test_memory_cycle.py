@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tests.memory_fakes import FakeKnowingModel
 
+from drenpa.config import MemoryConfig
 from drenpa.core.artefacts import Artefact, Plan, check_files, run_plan, write_rows
 from drenpa.core.errors import ArtefactError, DataError
 from drenpa.core.records import Record
@@ -23,7 +24,6 @@ from drenpa.memory.cycle import (
 from drenpa.memory.ledger import read_ledger, replay
 from drenpa.memory.probe import Probe
 from drenpa.memory.select import Decision
-from drenpa.memory.settings import MemoryConfig
 from drenpa.memory.store import Passage
 from drenpa.memory.update import Change
 

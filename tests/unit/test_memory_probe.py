@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from tests.memory_fakes import FakeKnowingModel
 
+from drenpa.config import ProbeConfig
 from drenpa.core.errors import DataError, ScoringError
 from drenpa.core.records import Record
 from drenpa.memory.probe import blind_means, blocks_of, probe_block, sample_block, share_between
-from drenpa.memory.settings import ProbeConfig
 
 
 def record(name: str, answer: str = "", **changes) -> Record:

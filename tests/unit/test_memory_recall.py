@@ -8,10 +8,10 @@ import re
 import pytest
 from tests.fakes import FakeGenerator
 
+from drenpa.config import RecallConfig
 from drenpa.core.roles import Sampling
 from drenpa.memory.ledger import STATES, Entry, replay
 from drenpa.memory.recall import recall, recall_prompt, route
-from drenpa.memory.settings import RecallConfig
 from drenpa.memory.store import Hit, Passage, Store
 
 CONFIG = RecallConfig()

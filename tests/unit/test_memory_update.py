@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from drenpa.config import MemoryConfig
 from drenpa.core.errors import DataError
 from drenpa.core.records import Record
 from drenpa.memory.ledger import Entry, fingerprint, replay
 from drenpa.memory.probe import Probe
 from drenpa.memory.select import Decision
-from drenpa.memory.settings import MemoryConfig
 from drenpa.memory.update import compare, entries_of, first_state, held_back, replay_queue
 
 CONFIG = MemoryConfig()  # known from 0.6, forgotten below 0.4, learned with a gain of 0.1

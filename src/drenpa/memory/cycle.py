@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from drenpa.config import EngineConfig
+from drenpa.config import EngineConfig, MemoryConfig
 from drenpa.core.artefacts import (
     SCRATCH,
     Artefact,
@@ -40,7 +40,6 @@ from drenpa.core.roles import Generator
 from drenpa.memory.ledger import Entry, append_entries, fingerprint, read_ledger, replay
 from drenpa.memory.probe import AnswerLogprobs, Probe, blocks_of, probe_block, sample_block
 from drenpa.memory.select import Decision, capacity_bits, select
-from drenpa.memory.settings import MemoryConfig
 from drenpa.memory.store import STORE, Store, passage_of
 from drenpa.memory.update import (
     compare,

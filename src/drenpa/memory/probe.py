@@ -27,11 +27,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from drenpa.config import ProbeConfig
 from drenpa.core.errors import DataError, ScoringError
 from drenpa.core.records import Identifier, Record, Row
 from drenpa.core.roles import Generator, Sampling
 from drenpa.memory.ledger import Share
-from drenpa.memory.settings import ProbeConfig
 
 Floats = NDArray[np.float64]
 MIN_SPAN = 0.1  # nats a token that an open book must tell before anything can be measured by it

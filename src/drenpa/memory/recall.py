@@ -15,11 +15,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
+from drenpa.config import RecallConfig
 from drenpa.core.prompts import load_prompt
 from drenpa.core.roles import Generator, Sampling
 from drenpa.core.text import units
 from drenpa.memory.ledger import IN_WEIGHTS, Standing
-from drenpa.memory.settings import RecallConfig
 from drenpa.memory.store import Hit, Store
 
 _BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")

@@ -19,10 +19,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from drenpa.config import SelectConfig
 from drenpa.core.errors import DataError
 from drenpa.core.knowledge import Kind
 from drenpa.core.records import Identifier, Record, Row
-from drenpa.memory.settings import SelectConfig
 
 Place = Literal["internalise", "watch", "external"]
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from drenpa.config import MemoryConfig
 from drenpa.core.errors import DataError
 from drenpa.core.records import Identifier, Record, Row
 from drenpa.memory.ledger import IN_WEIGHTS, Entry, Share, Standing, State, fingerprint
 from drenpa.memory.probe import Probe
 from drenpa.memory.select import Decision, median_demand, why_outside
-from drenpa.memory.settings import MemoryConfig
 
 Action = Literal["none", "replay", "store", "demote", "promote"]
 
