@@ -6,9 +6,13 @@ import pytest
 
 from drenpa.core.records import Record
 from drenpa.corpus.deduplicate import (
+    Links,
     Match,
+    band_hashes,
+    band_shape,
     best_matches,
     comparison_key,
+    link_similar,
     similar_groups,
     similarity,
 )
@@ -49,6 +53,57 @@ def test_planted_copies_are_all_found_and_nothing_else():
     copies = ["".join(edited(text, 0.02, seed)) for seed, text in enumerate(texts[:20])]
     groups = similar_groups([*texts, *copies], threshold=0.7)
     assert groups == [(place, 40 + place) for place in range(20)]
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.6, 0.7, 0.8, 0.9])
+def test_a_pair_at_the_threshold_is_hardly_ever_missed(threshold):
+    bands, rows = band_shape(threshold)
+    assert bands * rows <= 128
+    assert (1 - threshold**rows) ** bands <= 1e-6
+    more = rows + 1  # and no fewer pairs could be proposed at that
+    assert (1 - threshold**more) ** (128 // more) > 1e-6
+
+
+@pytest.mark.parametrize(("changed", "threshold"), [(0.02, 0.8), (0.05, 0.8), (0.1, 0.7)])
+def test_every_planted_copy_is_found_and_every_find_is_true(changed, threshold):
+    draw = random.Random(3)
+    known = words(2000, 9)
+    texts = [" ".join(draw.choices(known, k=100)) for _ in range(150)]
+    copies = []
+    for text in texts[:60]:
+        pieces = text.split()
+        for place in draw.sample(range(100), round(changed * 100)):
+            pieces[place] = draw.choice(known)
+        copies.append(" ".join(pieces))
+    planted = {
+        (place, 150 + place)
+        for place, copy in enumerate(copies)
+        if similarity(texts[place], copy) >= threshold
+    }
+    assert len(planted) > 50
+    assert set(similar_groups([*texts, *copies], threshold=threshold)) == planted
+
+
+def test_many_copies_of_one_text_take_few_comparisons():
+    text = " ".join(words(100, 1))
+    keys = [f"{text} {number}" for number in range(400)]
+    asked = []
+    links = Links(len(keys))
+    link_similar(band_hashes(keys), lambda a, b: not asked.append((a, b)), links)
+    assert len(links.groups()) == 1
+    assert len(asked) == 399
+
+
+def test_a_pair_that_is_not_similar_is_compared_once():
+    keys = ["rain falls on the hill", "rain falls on the hills"]
+    asked = []
+    link_similar(band_hashes(keys), lambda a, b: bool(asked.append((a, b))), Links(2))
+    assert asked == [(0, 1)]
+
+
+def test_a_text_without_letters_is_like_no_other():
+    assert not band_hashes(["", "a"])[:, 0].any()
+    assert similar_groups(["a rainy day", "?!", "a sunny day"]) == []
 
 
 def test_a_chain_of_near_duplicates_is_one_group():

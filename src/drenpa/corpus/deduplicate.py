@@ -4,8 +4,8 @@ similarity.
 Two texts are compared by their keys (`comparison_key`): units in lower case, without punctuation.
 Their similarity is the Jaccard index of the sets of five-character pieces of the keys. Sketches
 only propose pairs; each proposal is checked with the true index, so nothing is called a duplicate
-by chance, and with the bands used here a pair of similarity 0.8 is missed less than once in
-ten million. Nothing depends on the order of the texts.
+by chance, and the sketches are cut into bands so that a pair right at the threshold is missed less
+than once in a million. Nothing depends on the order of the texts.
 
 Source: Broder, On the resemblance and containment of documents, 1997; Leskovec, Rajaraman, Ullman,
 Mining of Massive Datasets, section 3.4.
@@ -13,10 +13,10 @@ Mining of Massive Datasets, section 3.4.
 
 from __future__ import annotations
 
-import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +24,13 @@ from numpy.typing import NDArray
 from drenpa.core.text import units
 
 Words = NDArray[np.uint64]
+Halves = NDArray[np.uint32]
 
 PIECE = 5  # characters
-_BANDS, _ROWS = 32, 4
+HASHES = 128  # of a sketch
+_MISSED = 1e-6  # pairs at the threshold that no band proposes
+_BATCH = 1 << 15  # pieces sketched at once: they stay in the processor's cache
+_PADDING = "\U0010ffff"  # stands in no key
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -53,7 +57,7 @@ def similarity(text: str, other: str) -> float:
     >>> similarity("Why does rain fall?", "why does RAIN fall")
     1.0
     """
-    return _jaccard(_pieces(comparison_key(text)), _pieces(comparison_key(other)))
+    return jaccard(piece_set(comparison_key(text)), piece_set(comparison_key(other)))
 
 
 def similar_groups(texts: Sequence[str], *, threshold: float = 0.8) -> list[tuple[int, ...]]:
@@ -61,14 +65,14 @@ def similar_groups(texts: Sequence[str], *, threshold: float = 0.8) -> list[tupl
 
     returns: the places of the texts, ascending within a group; groups by their first place.
     """
-    keys = [comparison_key(text) for text in texts]
     places: dict[str, list[int]] = defaultdict(list)
-    for place, key in enumerate(keys):
-        places[key].append(place)
+    for place, text in enumerate(texts):
+        places[comparison_key(text)].append(place)
     distinct = list(places)
     links = Links(len(distinct))
-    for first, second, _ in _similar_pairs(distinct, threshold):
-        links.join(first, second)
+    sets = lru_cache(maxsize=4096)(lambda index: piece_set(distinct[index]))
+    bands_BN = band_hashes(distinct, threshold)
+    link_similar(bands_BN, lambda a, b: reaches(sets(a), sets(b), threshold), links)
     groups = [
         tuple(sorted(place for index in group for place in places[distinct[index]]))
         for group in links.groups()
@@ -91,13 +95,21 @@ def best_matches(
     distinct = sorted({*ours, *theirs})
     wanted = set(ours)
     best = {key: Match(place, 1.0) for key, place in theirs.items() if key in wanted}
-    for first, second, found in _similar_pairs(distinct, threshold):
-        for here, there in ((first, second), (second, first)):
-            if distinct[there] not in theirs or distinct[here] not in wanted:
+    sets = lru_cache(maxsize=4096)(lambda index: piece_set(distinct[index]))
+    compared: set[tuple[int, int]] = set()
+    for bucket in _buckets(band_hashes(distinct, threshold)):
+        there = [index for index in bucket if distinct[index] in theirs]
+        here = [index for index in bucket if distinct[index] in wanted] if there else []
+        for pair in ((a, b) for a in here for b in there if a != b):
+            if pair in compared:
                 continue
-            match, known = Match(theirs[distinct[there]], found), best.get(distinct[here])
-            if known is None or (found, -match.index) > (known.similarity, -known.index):
-                best[distinct[here]] = match
+            compared.add(pair)
+            found = jaccard(sets(pair[0]), sets(pair[1]))
+            match, known = Match(theirs[distinct[pair[1]]], found), best.get(distinct[pair[0]])
+            if found >= threshold and (
+                known is None or (found, -match.index) > (known.similarity, -known.index)
+            ):
+                best[distinct[pair[0]]] = match
     return [best.get(key) for key in ours]
 
 
@@ -127,48 +139,155 @@ class Links:
         return [tuple(members) for members in found.values()]
 
 
-def _similar_pairs(keys: Sequence[str], threshold: float) -> Iterable[tuple[int, int, float]]:
-    """Yield (first, second, similarity) for each pair of distinct keys that reaches the
-    threshold."""
-    pieces = [_pieces(key) for key in keys]
-    for first, second in sorted(_proposed(pieces)):
-        smaller, larger = sorted((len(pieces[first]), len(pieces[second])))
-        if smaller < threshold * larger:
+def band_shape(threshold: float) -> tuple[int, int]:
+    """Return bands and rows of a sketch: the most rows with which a pair right at the threshold is
+    missed less than once in a million.
+
+    >>> band_shape(0.8)
+    (32, 4)
+    """
+    rows = max(
+        (
+            rows
+            for rows in range(1, HASHES + 1)
+            if (1 - threshold**rows) ** (HASHES // rows) <= _MISSED
+        ),
+        default=1,
+    )
+    return HASHES // rows, rows
+
+
+def band_hashes(keys: Sequence[str], threshold: float = 0.8) -> Words:
+    """Sketch every key and hash each band of its sketch.
+
+    returns: [B, N], one column a key; keys that agree in a row are proposed as near-duplicates. An
+             empty key has no pieces and gets a column of zeros, which proposes nothing.
+    """
+    bands, rows = band_shape(threshold)
+    hashes_BN = np.zeros((bands, len(keys)), dtype=np.uint64)
+    for start, stop in _batches(keys):
+        filled = [place for place in range(start, stop) if keys[place]]
+        if not filled:
             continue
-        found = _jaccard(pieces[first], pieces[second])
-        if found >= threshold:
-            yield first, second, found
+        hashes_T, starts_M = _hashed_pieces([keys[place] for place in filled])
+        sketch_KM = _minima((hashes_T >> np.uint64(32)).astype(np.uint32), starts_M)
+        rows_BRM = sketch_KM[: bands * rows].astype(np.uint64).reshape(bands, rows, -1)
+        band_BM = np.zeros((bands, len(filled)), dtype=np.uint64)
+        for row in range(rows):
+            band_BM = _mixed(band_BM + rows_BRM[:, row])
+        hashes_BN[:, filled] = band_BM
+    return hashes_BN
 
 
-def _proposed(pieces: Sequence[Words]) -> set[tuple[int, int]]:
-    """Return the pairs whose sketches agree in all rows of some band."""
-    numbers_K = np.arange(1, _BANDS * _ROWS + 1, dtype=np.uint64)
-    factors_K, offsets_K = _mixed(numbers_K) | np.uint64(1), _mixed(_mixed(numbers_K))
-    proposed: set[tuple[int, int]] = set()
-    buckets: dict[bytes, list[int]] = defaultdict(list)
-    for index, words_W in enumerate(pieces):
-        if not len(words_W):
-            continue
-        sketch_K = (words_W[:, None] * factors_K[None, :] + offsets_K[None, :]).min(axis=0)
-        for band, rows in enumerate(sketch_K.reshape(_BANDS, _ROWS)):
-            buckets[bytes([band]) + rows.tobytes()].append(index)
-    for bucket in buckets.values():
-        proposed.update(itertools.combinations(bucket, 2))
-    return proposed
+def link_similar(bands_BN: Words, similar: Callable[[int, int], bool], links: Links) -> None:
+    """Join what the bands propose and `similar` confirms.
+
+    Pairs that hang together already are not looked at again: the groups are the same, and a
+    thousand copies of one page take a thousand comparisons, not half a million.
+    """
+    apart: set[tuple[int, int]] = set()
+
+    def joins(first: int, second: int) -> bool:
+        pair = (min(first, second), max(first, second))
+        if pair in apart:
+            return False
+        if similar(*pair):
+            return True
+        apart.add(pair)
+        return False
+
+    for bucket in _buckets(bands_BN):
+        by_root: dict[int, list[int]] = defaultdict(list)
+        for index in bucket:
+            by_root[links.find(index)].append(index)
+        settled: list[list[int]] = []
+        for part in by_root.values():
+            others = []
+            for other in settled:
+                if any(joins(a, b) for a in other for b in part):
+                    links.join(other[0], part[0])
+                    other.extend(part)
+                    part = other
+                else:
+                    others.append(other)
+            settled = [*others, part]
 
 
-def _pieces(key: str) -> Words:
+def reaches(first_W: Words, second_W: Words, threshold: float) -> bool:
+    """Whether the Jaccard index of two sorted sets reaches the threshold."""
+    smaller, larger = sorted((len(first_W), len(second_W)))
+    return smaller >= threshold * larger and jaccard(first_W, second_W) >= threshold
+
+
+def jaccard(first_W: Words, second_W: Words) -> float:
+    """Return the Jaccard index of two sorted sets; two empty ones are alike."""
+    shared = len(np.intersect1d(first_W, second_W, assume_unique=True))
+    total = len(first_W) + len(second_W) - shared
+    return shared / total if total else 1.0
+
+
+def piece_set(key: str) -> Words:
     """Return the sorted hashes of a key's pieces; a short key is one piece, an empty one has
     none."""
-    signs_C = np.frombuffer(key.encode("utf-32-le", "replace"), dtype="<u4").astype(np.uint64)
-    if not len(signs_C):
-        return signs_C
-    width = min(PIECE, len(signs_C))
-    windows_WP = np.lib.stride_tricks.sliding_window_view(signs_C, width)
-    hashes_W = np.zeros(len(windows_WP), dtype=np.uint64)
-    for place in range(width):
-        hashes_W = _mixed(hashes_W + windows_WP[:, place] + np.uint64(1))
-    return np.unique(hashes_W)
+    return np.unique(_hashed_pieces([key])[0]) if key else np.empty(0, dtype=np.uint64)
+
+
+def _buckets(bands_BN: Words) -> Iterator[list[int]]:
+    """Yield the places of two and more keys that agree in a band."""
+    for band_N in bands_BN if bands_BN.shape[1] else ():
+        order_N = np.argsort(band_N, kind="stable")
+        sorted_N = band_N[order_N]
+        ends = np.flatnonzero(np.append(sorted_N[1:] != sorted_N[:-1], True)) + 1
+        starts = np.append(0, ends[:-1])
+        for place in np.flatnonzero((ends - starts > 1) & (sorted_N[starts] != 0)):
+            yield order_N[starts[place] : ends[place]].tolist()
+
+
+def _batches(keys: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Cut the keys into runs of about as many pieces as the cache holds."""
+    start = pieces = 0
+    for place, key in enumerate(keys):
+        pieces += len(key)
+        if pieces >= _BATCH:
+            yield start, place + 1
+            start, pieces = place + 1, 0
+    if start < len(keys):
+        yield start, len(keys)
+
+
+def _hashed_pieces(keys: Sequence[str]) -> tuple[Words, NDArray[np.intp]]:
+    """Return the hashes of all keys' pieces, one key after the other, and where each key's begin.
+
+    keys: none is empty; a key shorter than a piece is filled up to one.
+    """
+    filled = [key if len(key) >= PIECE else key.ljust(PIECE, _PADDING) for key in keys]
+    signs_C = np.frombuffer("".join(filled).encode("utf-32-le", "replace"), dtype="<u4")
+    signs_C = signs_C.astype(np.uint64)
+    hashes_C = np.zeros(len(signs_C) - PIECE + 1, dtype=np.uint64)
+    for place, factor in enumerate(_mixed(np.arange(1, PIECE + 1, dtype=np.uint64))):
+        hashes_C += signs_C[place : place + len(hashes_C)] * factor
+    lengths_N = np.fromiter(map(len, filled), dtype=np.intp, count=len(filled))
+    ends_N = np.cumsum(lengths_N)
+    whole_C = np.ones(len(signs_C), dtype=bool)
+    for back in range(1, PIECE):  # these would reach into the next key
+        whole_C[ends_N - back] = False
+    starts_N = ends_N - lengths_N - (PIECE - 1) * np.arange(len(filled))
+    return _mixed(hashes_C[whole_C[: len(hashes_C)]]), starts_N
+
+
+def _minima(hashes_T: Halves, starts_N: NDArray[np.intp]) -> Halves:
+    """The sketch [K, N]: the least of each key's pieces under each of K orders."""
+    numbers_K = np.arange(1, HASHES + 1, dtype=np.uint64)
+    high = np.uint64(32)
+    factors_K = (_mixed(numbers_K) >> high).astype(np.uint32) | np.uint32(1)
+    offsets_K = (_mixed(_mixed(numbers_K)) >> high).astype(np.uint32)
+    sketch_KN = np.empty((HASHES, len(starts_N)), dtype=np.uint32)
+    ordered_T = np.empty_like(hashes_T)
+    for number, (factor, offset) in enumerate(zip(factors_K, offsets_K, strict=True)):
+        np.multiply(hashes_T, factor, out=ordered_T)
+        np.add(ordered_T, offset, out=ordered_T)
+        np.minimum.reduceat(ordered_T, starts_N, out=sketch_KN[number])
+    return sketch_KN
 
 
 def _mixed(values: Words) -> Words:
@@ -177,9 +296,3 @@ def _mixed(values: Words) -> Words:
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
-
-
-def _jaccard(first_W: Words, second_W: Words) -> float:
-    shared = len(np.intersect1d(first_W, second_W, assume_unique=True))
-    total = len(first_W) + len(second_W) - shared
-    return shared / total if total else 1.0
