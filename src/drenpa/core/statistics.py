@@ -16,6 +16,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 from drenpa.core.errors import ShapeError
 from drenpa.core.knowledge import DIMENSIONS, Dimension
@@ -23,6 +24,8 @@ from drenpa.core.records import Verdict
 
 Floats = NDArray[np.float64]
 _EXACT_CLUSTERS = 12  # up to here all sign patterns are tried
+FEW_CLUSTERS = 12
+"""Below so many clusters the bootstrap has too few different draws for a tail of 2.5 %."""
 
 
 @dataclass(frozen=True)
@@ -110,22 +113,26 @@ def interval(
 ) -> Interval:
     """Return a cell's score with its interval; of several columns, their mean's.  [P12]
 
-    Cluster bootstrap: clusters are drawn again with all their items, and independently of them
-    the seeds where there are several; one draw serves all columns (the five dimensions are those
-    of the same answers). A cell's figure is the mean over (seed, item) of the mean of its samples:
-    P12 exactly when every item has as many scored samples.
+    A cell's figure is the mean over (seed, item) of the mean of its samples: P12 exactly when
+    every item has as many scored samples. Two intervals, by how much there is to draw from:
 
-    The interval is the expanded percentile interval: with C clusters, the tails are taken at
-    Φ(−√(C/(C−1))·t_{C−1}) rather than at 2.5 %, since the plain percentiles are too narrow for
-    few clusters. Two or three seeds are few as well, and no formula makes up for it.
+    - One seed and at least `FEW_CLUSTERS` clusters: the cluster bootstrap. Clusters are drawn
+      again with all their items; one draw serves all columns (the five dimensions are those of the
+      same answers). Tails are taken at Φ(−√(C/(C−1))·t_{C−1}) rather than at 2.5 %: the expanded
+      percentile interval.
+    - Fewer clusters, or several seeds: the jackknife. Each cluster is left out in turn, and each
+      seed, the two variances are added, and the reach is Student's t, the mean of its two values
+      weighted by the variances: three seeds that disagree give an interval as wide as three seeds
+      must. With two or three seeds it is rather too wide than too narrow.
 
     Source: Hesterberg, What teachers should know about the bootstrap, The American Statistician
-    2015, section 4; Owen, The pigeonhole bootstrap, Annals of Applied Statistics 2007.
+    2015, section 4; Owen, The pigeonhole bootstrap, Annals of Applied Statistics 2007, for the
+    sum over the two ways; Cochran and Cox, Experimental Designs, 1950, for the weighted t.
     """
     chosen = [columns] if isinstance(columns, Scored) else list(columns)
     grid = _Grid.of(chosen)
     percent = grid.means(grid.seed_ones, grid.cluster_ones)
-    low, high = _bootstrap(grid, resamples, level, seed)
+    low, high = _limits(grid, resamples, level, seed, bounds=(0.0, 2.0))
     return Interval(
         percent=50.0 * percent,
         low=50.0 * low,
@@ -153,7 +160,7 @@ def paired_difference(
     right = [theirs] if isinstance(theirs, Scored) else list(theirs)
     columns = [_subtract(one, other) for one, other in zip(left, right, strict=True)]
     grid = _Grid.of(columns)
-    low, high = _bootstrap(grid, resamples, level, seed)
+    low, high = _limits(grid, resamples, level, seed, bounds=(-2.0, 2.0))
     per_item: dict[str, list[float]] = {}
     for column in columns:
         for item, score in zip(column.items, column.scores, strict=True):
@@ -276,15 +283,47 @@ def _subtract(ours: Scored, theirs: Scored) -> Scored:
     )
 
 
-def _bootstrap(grid: _Grid, resamples: int, level: float, seed: int) -> tuple[float, float]:
+def _limits(
+    grid: _Grid, resamples: int, level: float, seed: int, *, bounds: tuple[float, float]
+) -> tuple[float, float]:
     seeds, clusters = len(grid.seed_ones), len(grid.cluster_ones)
     if clusters < 2:
         return math.nan, math.nan
+    if seeds > 1 or clusters < FEW_CLUSTERS:
+        low, high = _jackknife(grid, level)
+        return max(low, bounds[0]), min(high, bounds[1])
+    return _bootstrap(grid, resamples, level, seed)
+
+
+def _jackknife(grid: _Grid, level: float) -> tuple[float, float]:
+    """Student's interval from leaving out each cluster and each seed in turn."""
+    clusters, seeds = len(grid.cluster_ones), len(grid.seed_ones)
+    without_cluster = [grid.means(grid.seed_ones, row) for row in 1 - np.eye(clusters)]
+    without_seed = [grid.means(row, grid.cluster_ones) for row in 1 - np.eye(seeds)]
+    ways = [without_cluster, without_seed] if seeds > 1 else [without_cluster]
+    middle = grid.means(grid.seed_ones, grid.cluster_ones)
+    variances = [
+        (len(means) - 1) / len(means) * sum((mean - middle) ** 2 for mean in means)
+        for means in ways
+    ]
+    total = sum(variances)
+    if not math.isfinite(total):
+        return math.nan, math.nan
+    if total == 0:
+        return middle, middle
+    quantiles = [-float(stdtrit(len(means) - 1, (1 - level) / 2)) for means in ways]
+    weighed = sum(part * t for part, t in zip(variances, quantiles, strict=True)) / total
+    reach = weighed * math.sqrt(total)
+    return middle - reach, middle + reach
+
+
+def _bootstrap(grid: _Grid, resamples: int, level: float, seed: int) -> tuple[float, float]:
+    """Expanded percentiles of the mean with clusters drawn again; the grid has one seed."""
+    clusters = len(grid.cluster_ones)
     generator = np.random.default_rng(seed)
     clusters_RC = generator.multinomial(clusters, grid.cluster_ones / clusters, size=resamples)
-    seeds_RS = generator.multinomial(seeds, grid.seed_ones / seeds, size=resamples)
-    sums_RK = np.einsum("ksc,rc,rs->rk", grid.sums_KSC, clusters_RC, seeds_RS, optimize=True)
-    counts_RK = np.einsum("ksc,rc,rs->rk", grid.counts_KSC, clusters_RC, seeds_RS, optimize=True)
+    sums_RK = clusters_RC @ grid.sums_KSC[:, 0].T
+    counts_RK = clusters_RC @ grid.counts_KSC[:, 0].T
     whole_R = counts_RK.all(axis=1)
     if not whole_R.any():
         return math.nan, math.nan
@@ -295,37 +334,8 @@ def _bootstrap(grid: _Grid, resamples: int, level: float, seed: int) -> tuple[fl
 
 
 def _expanded_tail(tail: float, clusters: int) -> float:
-    reach = math.sqrt(clusters / (clusters - 1)) * -_student_quantile(tail, clusters - 1)
+    reach = math.sqrt(clusters / (clusters - 1)) * -float(stdtrit(clusters - 1, tail))
     return NormalDist().cdf(-reach)
-
-
-def _student_quantile(share: float, freedom: int) -> float:
-    """The quantile of Student's t by bisection on its distribution function, for share < 0.5."""
-    low, high = -1e4, 0.0
-    for _ in range(80):
-        middle = (low + high) / 2
-        if _student_cdf(middle, freedom) < share:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2
-
-
-def _student_cdf(t: float, freedom: int) -> float:
-    """Student's t distribution function for whole degrees of freedom, as a finite sum.
-
-    Source: Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.3 and 26.7.4.
-    """
-    angle = math.atan(t / math.sqrt(freedom))
-    cosine, sine = math.cos(angle), math.sin(angle)
-    term = total = 1.0 if freedom % 2 == 0 else cosine
-    for step in range(2 if freedom % 2 else 1, freedom - 1, 2):
-        term *= cosine * cosine * step / (step + 1)
-        total += term
-    if freedom % 2 == 0:
-        return 0.5 + sine * total / 2
-    inner = angle + (sine * total if freedom > 1 else 0.0)
-    return 0.5 + inner / math.pi
 
 
 def _sign_flip_p(grid: _Grid, seed: int, flips: int = 10000) -> float:
