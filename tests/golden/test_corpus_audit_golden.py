@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
+from drenpa.core.agreement import exact_agreement, gwet_ac, krippendorff_alpha
 from drenpa.core.errors import ShapeError
-from drenpa.corpus.audit import exact_agreement, gwet_ac, krippendorff_alpha
 
 N = math.nan
 # Krippendorff, Computing Krippendorff's alpha-reliability (2011), example C: 12 units, 4 observers.

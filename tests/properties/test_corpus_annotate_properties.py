@@ -8,8 +8,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from drenpa.core.agreement import exact_agreement, gwet_ac, krippendorff_alpha
 from drenpa.corpus.annotate import Store
-from drenpa.corpus.audit import exact_agreement, gwet_ac, krippendorff_alpha
 from drenpa.corpus.rounds import Draft, RuleError, replay
 
 kinds = st.sampled_from(["foundation", "profession", "connection"])

@@ -4,10 +4,6 @@ Three people rate each record on four dimensions from 0 to 2. On such short, ske
 corrections differ widely: where nearly all say 2, Krippendorff's α can be near 0.7 and Gwet's AC2
 near 0.95 at the same 90 % of exact agreement. So all are reported, with intervals from drawing the
 records again.
-
-Source: Krippendorff, Computing Krippendorff's alpha-reliability, 2011; Gwet, Computing inter-rater
-reliability and its variance in the presence of high agreement, 2008; Gwet, Handbook of Inter-Rater
-Reliability, 4th edition, chapters 4 and 5 (weights, several raters, missing ratings).
 """
 
 from __future__ import annotations
@@ -20,17 +16,16 @@ from statistics import median
 from typing import Annotated, Literal, get_args
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from pydantic import Field
 
-from drenpa.core.errors import ShapeError
+from drenpa.core.agreement import exact_agreement, gwet_ac, krippendorff_alpha
 from drenpa.core.knowledge import Kind
 from drenpa.core.records import Identifier, Row
 
 Floats = NDArray[np.float64]
 Aspect = Literal["quality", "diversity", "timeliness", "professionalism"]
 ASPECTS: tuple[Aspect, ...] = get_args(Aspect)
-Level = Literal["nominal", "ordinal", "interval"]
 Score = Annotated[int, Field(ge=0, le=2)]
 RATERS = 3
 _SCALE = (0, 1, 2)
@@ -109,64 +104,6 @@ def majority_kind(ratings: Sequence[Rating]) -> Kind:
     """Return the kind that most raters chose; of equally many the first in the paper's order."""
     kinds = Counter(rating.kind for rating in ratings)
     return max(get_args(Kind), key=lambda kind: kinds[kind])
-
-
-def exact_agreement(ratings_NR: ArrayLike) -> float:
-    """Return the share of pairs of raters of one record that gave the same rating.
-
-    ratings_NR: [records, raters], NaN where a rater did not rate; records with one rating are
-                passed over.
-    """
-    counts_NQ, _ = _counts(ratings_NR)
-    return _weighted_agreement(counts_NQ, np.eye(counts_NQ.shape[1]))
-
-
-def krippendorff_alpha(ratings_NR: ArrayLike, *, level: Level = "ordinal") -> float:
-    """Return Krippendorff's α: 1 minus observed over expected disagreement.
-
-    ratings_NR: [records, raters], NaN where a rater did not rate.
-    returns:    1 for perfect agreement, 0 for chance; NaN when all ratings are the same, since then
-                no disagreement was possible.
-    """
-    counts_NQ, values_Q = _counts(ratings_NR)
-    pairable_NQ = counts_NQ[counts_NQ.sum(axis=1) >= 2]
-    totals_Q = pairable_NQ.sum(axis=0)
-    total = totals_Q.sum()
-    distance_QQ = _distances(values_Q, totals_Q, level)
-    raters_N = pairable_NQ.sum(axis=1)
-    within_N = np.einsum("nq,qp,np->n", pairable_NQ, distance_QQ, pairable_NQ)
-    observed = float((within_N / (raters_N - 1)).sum() / total) if total else math.nan
-    expected = float(totals_Q @ distance_QQ @ totals_Q / (total * (total - 1))) if total else 0.0
-    return 1.0 - observed / expected if expected else math.nan
-
-
-def gwet_ac(
-    ratings_NR: ArrayLike,
-    *,
-    weights: Literal["identity", "ordinal"] = "identity",
-    scale: Sequence[float] = (),
-) -> float:
-    """Return Gwet's AC1 (identity weights) or AC2 (ordinal weights), for any number of raters.
-
-    ratings_NR: [records, raters], NaN where a rater did not rate.
-    scale:      the values that could be given, in order; without it, those that were.
-    returns:    1 for perfect agreement; NaN for a scale of one value, or no record rated twice.
-    """
-    counts_NQ, _ = _counts(ratings_NR, scale)
-    categories = counts_NQ.shape[1]
-    if categories < 2:
-        return math.nan
-    weight_QQ = _ordinal_weights(categories) if weights == "ordinal" else np.eye(categories)
-    raters_N = counts_NQ.sum(axis=1)
-    if not raters_N.any():
-        return math.nan
-    prevalence_Q = (counts_NQ[raters_N > 0] / raters_N[raters_N > 0, None]).mean(axis=0)
-    expected = float(
-        weight_QQ.sum()
-        / (categories * (categories - 1))
-        * (prevalence_Q * (1 - prevalence_Q)).sum()
-    )
-    return (_weighted_agreement(counts_NQ, weight_QQ) - expected) / (1 - expected)
 
 
 @dataclass(frozen=True)
@@ -264,41 +201,3 @@ def _matrix(rows: Sequence[Sequence[float]]) -> Floats:
     for number, row in enumerate(rows):
         matrix_NR[number, : len(row)] = row
     return matrix_NR
-
-
-def _counts(ratings_NR: ArrayLike, scale: Sequence[float] = ()) -> tuple[Floats, Floats]:
-    """How many raters gave each record each value [N, Q], and the values [Q] in order."""
-    array_NR = np.asarray(ratings_NR, dtype=np.float64)
-    if array_NR.ndim != 2:
-        raise ShapeError(f"ratings must be [records, raters], got {array_NR.shape}")
-    values_Q = np.array(scale) if scale else np.unique(array_NR[~np.isnan(array_NR)])
-    return (array_NR[:, :, None] == values_Q).sum(axis=1).astype(np.float64), values_Q
-
-
-def _weighted_agreement(counts_NQ: Floats, weight_QQ: Floats) -> float:
-    """The mean over records of the weighted share of their pairs of raters that agree."""
-    raters_N = counts_NQ.sum(axis=1)
-    paired_NQ = counts_NQ[raters_N >= 2]
-    if not len(paired_NQ):
-        return math.nan
-    raters_M = paired_NQ.sum(axis=1)
-    near_NQ = paired_NQ @ weight_QQ
-    agreeing_M = (paired_NQ * (near_NQ - 1)).sum(axis=1)
-    return float((agreeing_M / (raters_M * (raters_M - 1))).mean())
-
-
-def _distances(values_Q: Floats, totals_Q: Floats, level: Level) -> Floats:
-    """The squared distance of each pair of values: the metric of α."""
-    if level == "nominal":
-        return 1.0 - np.eye(len(values_Q))
-    if level == "interval":
-        return (values_Q[:, None] - values_Q[None, :]) ** 2
-    middles_Q = np.cumsum(totals_Q) - totals_Q / 2
-    return (middles_Q[:, None] - middles_Q[None, :]) ** 2
-
-
-def _ordinal_weights(categories: int) -> Floats:
-    """Gwet's ordinal weights: 1 − pairs of categories between the two / pairs between the ends."""
-    apart_QQ = np.abs(np.subtract.outer(np.arange(categories), np.arange(categories)))
-    pairs_QQ = (apart_QQ + 1) * apart_QQ / 2
-    return np.asarray(1 - pairs_QQ / pairs_QQ.max() if categories > 1 else np.ones((1, 1)))
