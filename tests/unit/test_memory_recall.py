@@ -6,12 +6,10 @@ import json
 import re
 
 import pytest
-from tests.fakes import FakeGenerator
 
 from drenpa.config import RecallConfig
-from drenpa.core.roles import Sampling
 from drenpa.memory.ledger import STATES, Entry, replay
-from drenpa.memory.recall import recall, recall_prompt, route
+from drenpa.memory.recall import prompt_on, recall_prompt, route
 from drenpa.memory.store import Hit, Passage, Store
 
 CONFIG = RecallConfig()
@@ -69,17 +67,13 @@ def test_a_question_that_no_passage_covers_is_left_to_the_weights(store):
     assert "nothing shares a word" in none.reason
 
 
-def test_the_answer_says_where_it_came_from(store):
-    generator = FakeGenerator(lambda prompt, _: f"heard {len(prompt)}")
-    looked_up = recall(
-        "How do I make butter tea?", generator, store, {}, CONFIG, sampling=Sampling()
-    )
-    assert looked_up.route.source == "store"
-    assert [hit.passage.id for hit in looked_up.route.hits] == ["tea"]
-    assert '"It is churned with salt."' in generator.calls[0][0][0]
-    known = standing("tea", "learned")
-    recall("How do I make butter tea?", generator, store, known, CONFIG, sampling=Sampling())
-    assert generator.calls[1][0] == ("How do I make butter tea?",)
+def test_only_a_question_sent_to_the_store_is_asked_with_passages(store):
+    question = "How do I make butter tea?"
+    looked_up = prompt_on(route(question, store, {}, CONFIG), question, CONFIG)
+    assert '"It is churned with salt."' in looked_up
+    assert looked_up.endswith(question)
+    known = route(question, store, standing("tea", "learned"), CONFIG)
+    assert prompt_on(known, question, CONFIG) == question
 
 
 HOSTILE = (

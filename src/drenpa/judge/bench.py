@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,14 @@ from drenpa.core.errors import ConfigError, DataError, ScoringError
 from drenpa.core.knowledge import DIMENSIONS, KINDS, Dimension
 from drenpa.core.progress import track
 from drenpa.core.prompts import load_prompt
-from drenpa.core.records import Record, Verdict
+from drenpa.core.records import Record, Row, Verdict
 from drenpa.core.roles import Finish, Generator, Sampling, Scorer
 from drenpa.core.statistics import cell_percent, detectable_difference, scored_of, unscored_of
 from drenpa.judge.critic_judge import CriticJudge
 from drenpa.judge.endpoint import EndpointJudge
 from drenpa.judge.judges import Case, Judge, Opinion
 from drenpa.judge.offline import OfflineJudge
+from drenpa.judge.with_memory import ROUTES, AskablePolicy, OpenMemory, Recall, opened
 
 CHUNK = 32  # questions answered at once; part of every answer's random stream, so it stays fixed
 GENERATIONS, VERDICTS = "generations.jsonl", "verdicts.jsonl"
@@ -69,6 +71,7 @@ def plan_benchmark(
     seed: int = 1,
     critic: Artefact | None = None,
     load_scorer: LoadScorer | None = None,
+    recall: Recall | None = None,
 ) -> Plan:
     """Plan the benchmark of one strategy's policy on the corpus's test questions.
 
@@ -78,6 +81,8 @@ def plan_benchmark(
                  `config.judge.model` names another.
     language:    of the instruction that the policy answers under and of the judge's prompt.
     critic, load_scorer: needed by the judge `critic` only.
+    recall:      a memory that the policy answers with; `routes.parquet` then tells of each item
+                 whether it was looked up.
     raises:      ConfigError when the judge lacks what it needs, or several samples are asked for at
                  temperature 0, where they are all the same.
     """
@@ -118,6 +123,9 @@ def plan_benchmark(
         ),
         "judge": _described(config.judge, model, language),
     }
+    if recall is not None:
+        inputs["memory"] = as_input(recall.memory)
+        described["recall"] = recall.config.model_dump(mode="json")
 
     def work(folder: Path) -> Mapping[str, Any]:
         from drenpa.engine.policy import load_policy
@@ -125,19 +133,24 @@ def plan_benchmark(
         items = choose_items(corpus.rows("benchmark", Record), config.items_per_kind)
         early = EndpointJudge(config.judge, language) if config.judge.name == "openai" else None
 
-        def load_generator() -> Generator:
+        def load_generator(memory: OpenMemory | None) -> Generator:
             loaded = load_policy(policy, engine=engine, instruction=instruction.text)
-            loaded.check_room([item.question for item in items], config.max_new_tokens)
-            return loaded
+            asked: AskablePolicy = loaded if memory is None else memory.before(loaded)
+            asked.check_room([item.question for item in items], config.max_new_tokens)
+            return asked
 
-        answers = sample_answers(
-            items,
-            load_generator,
-            samples=config.samples,
-            sampling=Sampling(config.max_new_tokens, config.temperature, seed=seed),
-            journal=folder / SCRATCH / GENERATIONS,
-            label=f"{strategy}: answers",
-        )
+        routes: Sequence[Row] = ()
+        with opened(recall, language) as memory:
+            answers = sample_answers(
+                items,
+                partial(load_generator, memory),
+                samples=config.samples,
+                sampling=Sampling(config.max_new_tokens, config.temperature, seed=seed),
+                journal=folder / SCRATCH / GENERATIONS,
+                label=f"{strategy}: answers",
+            )
+            if memory is not None:
+                routes = memory.routes(items)
         gc.collect()
         judge: Judge
         if early is not None:
@@ -158,7 +171,11 @@ def plan_benchmark(
         verdicts = _verdicts(items, answers, opinions, naming)
         _fail_above(config.judge.max_unscored, verdicts)
         write_rows(folder / "verdicts.parquet", verdicts)
-        return summarise(verdicts) | {"judge": judge.name, "judge_card": judge.card}
+        told = summarise(verdicts) | {"judge": judge.name, "judge_card": judge.card}
+        if recall is not None:
+            write_rows(folder / f"{ROUTES}.parquet", routes)
+            told["routes"] = counted(row.model_dump()["source"] for row in routes)
+        return told
 
     return Plan(
         kind="verdicts",
@@ -166,7 +183,7 @@ def plan_benchmark(
         root=root,
         config=described,
         inputs=inputs,
-        rooms=("engine", "judge"),
+        rooms=("engine", "judge") if recall is None else ("engine", "judge", "memory"),
         work=work,
     )
 

@@ -124,7 +124,7 @@ def plan_select(
         kind="memory",
         name=name,
         root=root,
-        config=_described(config, engine, instruction, seed, policy),
+        config=_described(config, {"probe", "select"}, engine, instruction, seed, policy),
         inputs={"corpus": as_input(corpus), "policy": model},
         rooms=("memory", "engine"),
         work=work,
@@ -197,7 +197,7 @@ def plan_update(
         kind="memory",
         name=name,
         root=root,
-        config=_described(config, engine, instruction, seed, policy),
+        config=_described(config, {"probe", "select", "update"}, engine, instruction, seed, policy),
         inputs={"memory": as_input(memory), "corpus": as_input(corpus), "policy": model},
         rooms=("memory", "engine"),
         work=work,
@@ -316,13 +316,14 @@ def _summary(
 
 def _described(
     config: MemoryConfig,
+    parts: set[str],
     engine: EngineConfig,
     instruction: str,
     seed: int,
     policy: Artefact | str,
 ) -> dict[str, Any]:
     return {
-        "memory": config.model_dump(mode="json"),
+        "memory": config.model_dump(mode="json", include=parts),
         "dtype": engine.dtype,
         "instruction": instruction,
         "policy": policy.name if isinstance(policy, Artefact) else policy,

@@ -17,7 +17,6 @@ from typing import Literal
 
 from drenpa.config import RecallConfig
 from drenpa.core.prompts import load_prompt
-from drenpa.core.roles import Generator, Sampling
 from drenpa.core.text import units
 from drenpa.memory.ledger import IN_WEIGHTS, Standing
 from drenpa.memory.store import Hit, Store
@@ -32,14 +31,6 @@ class Route:
     source: Literal["weights", "store"]
     hits: tuple[Hit, ...]
     reason: str
-
-
-@dataclass(frozen=True)
-class Recalled:
-    """An answer and where it came from; `route.hits` are the passages that the model was shown."""
-
-    answer: str
-    route: Route
 
 
 def route(
@@ -81,23 +72,11 @@ def recall_prompt(
     return prompt.fill({"passages": "\n".join(lines), "question": question})
 
 
-def recall(
-    question: str,
-    generator: Generator,
-    store: Store,
-    standings: Mapping[str, Standing],
-    config: RecallConfig,
-    *,
-    sampling: Sampling,
-    language: str = "en",
-) -> Recalled:
-    """Answer one question by the route that `route` chooses, and say which it was."""
-    chosen = route(question, store, standings, config)
-    prompt = question
-    if chosen.source == "store":
-        prompt = recall_prompt(question, chosen.hits, config, language=language)
-    draft = generator.generate([prompt], group=1, sampling=sampling)[0][0]
-    return Recalled(draft.text, chosen)
+def prompt_on(chosen: Route, question: str, config: RecallConfig, *, language: str = "en") -> str:
+    """Return what the model is asked on a route: the question, below its passages if it has any."""
+    if chosen.source == "weights":
+        return question
+    return recall_prompt(question, chosen.hits, config, language=language)
 
 
 def _quoted(number: int, hit: Hit, config: RecallConfig) -> str:
