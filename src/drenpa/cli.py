@@ -215,6 +215,20 @@ def export(
 
 
 @app.command()
+def fetch(
+    urls: Annotated[Path, typer.Argument(help="Web addresses, one a line.", metavar="URLS")],
+    folder: Annotated[Path, typer.Argument(help="Where the pages go.")],
+    contact: Annotated[str, typer.Option(help="An address that the owner of a site can write to.")],
+    delay: Annotated[float, typer.Option(help="Seconds between two requests to one site.")] = 2.0,
+) -> None:
+    """Fetch web pages politely into a folder; run again to go on."""
+    from drenpa.corpus.fetch import Manners, fetch_list
+
+    if not fetch_list(urls, folder, Manners(contact=contact, delay_s=delay), say=print):
+        raise typer.Exit(1)
+
+
+@app.command()
 def doctor(
     recipe: Annotated[Path | None, typer.Argument(help="A recipe to size up.")] = None,
 ) -> None:
