@@ -16,8 +16,9 @@ from drenpa.config import ReportConfig
 from drenpa.core.artefacts import Artefact, point
 from drenpa.core.errors import ArtefactError
 from drenpa.core.records import Verdict
+from drenpa.core.text import shown
 from drenpa.report.build import plan_report, print_summary, write_report
-from drenpa.report.examples import choose_examples, examples_text, shown
+from drenpa.report.examples import choose_examples, examples_text
 from drenpa.report.notes import caution_notes, comparison_notes, critic_notes, headline, run_facts
 from drenpa.report.page import PageContent, page_html
 from drenpa.report.table import make_table

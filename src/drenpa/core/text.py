@@ -298,3 +298,27 @@ _USUAL_SHARE: Mapping[str, float] = {"en": 0.15, "zh": 0.04, "bo": 0.10}
 def _is_syllable(unit: str) -> bool:
     """A Tibetan syllable has at most five letters beside its stacked and vowel signs."""
     return sum(script_of(character) == "TIBETAN" for character in unit) <= 5
+
+
+_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
+
+
+def shown(text: str) -> str:
+    """Return a text that a terminal or a page may show: control and direction-changing characters
+    become the replacement sign.
+
+    >>> shown("a\\x1b[2Jb") == "a\\ufffd[2Jb"
+    True
+    """
+    return _UNSAFE.sub("\ufffd", text.replace("\r\n", "\n"))
+
+
+def brief(value: object, most: int = 60) -> str:
+    """Return a value on one line, short enough (in characters) and safe to stand in a message.
+
+    >>> brief("one\\ntwo"), brief("abcdefgh", most=6)
+    ('one two', 'abc…')
+    """
+    text = str(value).encode("utf-8", "backslashreplace").decode("utf-8")
+    text = "".join(sign if sign.isprintable() else " " for sign in text)
+    return text if len(text) <= most else text[: most - 3] + "…"

@@ -17,6 +17,7 @@ from typing import Any, get_origin
 
 from drenpa.core.errors import DataError, did_you_mean
 from drenpa.core.records import Ranking, Record, Row
+from drenpa.core.text import brief
 
 Entry = dict[str, Any]
 
@@ -213,7 +214,7 @@ def _xlsx_lines(path: Path, faults: Faults) -> Iterator[tuple[str, list[str]]]:
         with closing(book):
             filled = [sheet for sheet in book.worksheets if any(map(_filled, _xlsx_cells(sheet)))]
             if len(filled) > 1:
-                names = ", ".join(shown(sheet.title) for sheet in filled)
+                names = ", ".join(brief(sheet.title) for sheet in filled)
                 faults.add(
                     place, f"rows in {len(filled)} sheets ({names}); save each as a file of its own"
                 )
@@ -271,8 +272,8 @@ def _gathered_rankings(
             if entry[key] != ranking[key]:
                 faults.add(
                     place,
-                    f"field '{key}': '{shown(ranking[key])}', but the ranking that begins at "
-                    f"{first} has '{shown(entry[key])}'; a ranking is one person's, of one record",
+                    f"field '{key}': '{brief(ranking[key])}', but the ranking that begins at "
+                    f"{first} has '{brief(entry[key])}'; a ranking is one person's, of one record",
                 )
         candidate: Entry = {
             key: cells[key] for key in ("answer", "rank", "note", "critique") if key in cells
@@ -327,7 +328,7 @@ def _open_columns(path: Path) -> Iterator[tuple[list[str], Iterator[Any]]]:
 
 
 def _cause(error: Exception) -> str:
-    return shown(" ".join(str(error).split()) or type(error).__name__, most=200)
+    return brief(" ".join(str(error).split()) or type(error).__name__, most=200)
 
 
 def _columns_fit(
@@ -350,13 +351,13 @@ def _columns_fit(
         return False
     for name in dict.fromkeys(columns):
         if columns.count(name) > 1:
-            faults.add(place, f"field '{shown(name)}': the column stands twice; keep one")
+            faults.add(place, f"field '{brief(name)}': the column stands twice; keep one")
         if name not in known:
             hint = did_you_mean(name, known)
             known_names = f"; known: {', '.join(known)}"
             faults.add(
                 place,
-                f"field '{shown(name)}': unknown column{hint or known_names}",
+                f"field '{brief(name)}': unknown column{hint or known_names}",
             )
     for name in needed:
         if name not in columns:
@@ -400,15 +401,8 @@ def _no_repeated_key(pairs: list[tuple[str, Any]]) -> Entry:
     if len(entry) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key '{shown(twice)}' stands twice in one object")
+        raise ValueError(f"the key '{brief(twice)}' stands twice in one object")
     return entry
-
-
-def shown(value: object, most: int = 60) -> str:
-    """A value short enough (in characters) and safe to print."""
-    text = str(value).encode("utf-8", "backslashreplace").decode("utf-8")
-    text = "".join(sign if sign.isprintable() else " " for sign in text)
-    return text if len(text) <= most else text[: most - 3] + "…"
 
 
 def unknown_format(path: Path) -> str:

@@ -23,13 +23,13 @@ from pydantic_core import ErrorDetails
 from drenpa.core.errors import did_you_mean
 from drenpa.core.knowledge import KINDS, STABILITIES
 from drenpa.core.records import Candidate, Page, Ranking, Record, Row
+from drenpa.core.text import brief
 from drenpa.corpus.formats import (
     RELEASE_COLUMNS,
     SUFFIXES,
     Entry,
     Faults,
     read_entries,
-    shown,
     unknown_format,
 )
 from drenpa.corpus.hub import HUB, dataset_files
@@ -164,7 +164,7 @@ def located_rankings(paths: Iterable[Path], faults: Faults) -> list[Located[Rank
             if other.rank != candidate.rank:
                 faults.add(
                     entry.place,
-                    f"field 'candidates': '{shown(other.id)}' and '{shown(candidate.id)}' are "
+                    f"field 'candidates': '{brief(other.id)}' and '{brief(candidate.id)}' are "
                     f"one answer with ranks {other.rank} and {candidate.rank}; keep one of them",
                 )
     return found
@@ -178,7 +178,7 @@ def check_ids(rows: Iterable[Located[Any]], faults: Faults) -> None:
         if first != entry.place:
             faults.add(
                 entry.place,
-                f"field 'id': '{shown(entry.row.id)}' stands already at {first}; give each its own",
+                f"field 'id': '{brief(entry.row.id)}' stands already at {first}; give each its own",
             )
 
 
@@ -203,7 +203,7 @@ def check_rankings(
             hint = did_you_mean(entry.row.record, records)
             faults.add(
                 entry.place,
-                f"field 'record': no record has the id '{shown(entry.row.record)}'{hint}; "
+                f"field 'record': no record has the id '{brief(entry.row.record)}'{hint}; "
                 "add the record, or leave this ranking out",
             )
 
@@ -263,7 +263,7 @@ def _fault(detail: ErrorDetails, row: type[Row]) -> str:
     name = ""
     for part in detail["loc"]:
         name += f"[{part}]" if isinstance(part, int) else f".{part}" if name else str(part)
-    field = f"field '{shown(name)}': " if name else ""
+    field = f"field '{brief(name)}': " if name else ""
     value, last = detail.get("input"), str(detail["loc"][-1]) if detail["loc"] else ""
     if detail["type"] == "missing":
         return f"{field}missing; add it"
@@ -274,16 +274,16 @@ def _fault(detail: ErrorDetails, row: type[Row]) -> str:
     if detail["type"] == "literal_error" and last in _CHOICES:
         known_values = _CHOICES[last]
         hint = did_you_mean(str(value), known_values)
-        return f"{field}'{shown(value)}' is not one of {', '.join(known_values)}{hint}"
+        return f"{field}'{brief(value)}' is not one of {', '.join(known_values)}{hint}"
     if detail["type"] == "string_too_short":
         return f"{field}empty; write it"
     if detail["type"] == "too_short":
         needed, found = detail["ctx"]["min_length"], detail["ctx"]["actual_length"]
         return f"{field}needs {needed} or more, there is {found}"
     if detail["type"] == "finite_number":
-        return f"{field}{shown(value)} is not a finite number; give one, or leave the field out"
+        return f"{field}{brief(value)} is not a finite number; give one, or leave the field out"
     message = detail["msg"].removeprefix("Value error, ")
-    detail_shown = f" (it is {shown(repr(value))})" if isinstance(value, str | int | float) else ""
+    detail_shown = f" (it is {brief(repr(value))})" if isinstance(value, str | int | float) else ""
     return f"{field}{message}{detail_shown}"
 
 

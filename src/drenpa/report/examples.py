@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +12,6 @@ from drenpa.core.knowledge import DIMENSIONS, Dimension, Kind
 from drenpa.core.records import Verdict
 
 EXAMPLES_FILE = "examples.json"
-_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
 
 
 @dataclass(frozen=True)
@@ -104,16 +102,6 @@ def read_examples(folder: Path) -> list[Example]:
         ]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtefactError(f"{file}: cannot be read ({error}); report again") from error
-
-
-def shown(text: str) -> str:
-    """Return a text that a terminal or a page may show: control and direction-changing characters
-    become the replacement sign.
-
-    >>> shown("a\\x1b[2Jb") == "a\\ufffd[2Jb"
-    True
-    """
-    return _UNSAFE.sub("\ufffd", text.replace("\r\n", "\n"))
 
 
 def _spread(

@@ -21,6 +21,7 @@ from markupsafe import Markup
 import drenpa
 from drenpa.core.artefacts import Artefact
 from drenpa.core.knowledge import KIND_FACTS, KINDS, Kind
+from drenpa.core.text import shown
 from drenpa.report.charts import (
     INK,
     KIND_COLOURS,
@@ -34,7 +35,7 @@ from drenpa.report.charts import (
     strategy_colours,
 )
 from drenpa.report.curves import WHOLE, Accuracy, Curve, Training
-from drenpa.report.examples import Example, shown
+from drenpa.report.examples import Example
 from drenpa.report.formats import heading, judged, limits, percent, points, span
 from drenpa.report.notes import RunFacts, comparison_notes, critic_notes, headline
 from drenpa.report.paper import PaperRow, disagreements, paper_rows, paper_source

@@ -13,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from drenpa.core.artefacts import Artefact
-from drenpa.report.examples import Answer, Example, read_examples, shown
+from drenpa.core.text import shown
+from drenpa.report.examples import Answer, Example, read_examples
 from drenpa.report.formats import ABSENT, heading, judged, limits, percent, points
 from drenpa.report.table import COLUMNS, ROW_KINDS, Cell, Column, Mark, ResultTable, read_table
 
