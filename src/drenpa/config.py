@@ -101,6 +101,8 @@ class CorpusConfig(Config):
     in the package.
     held_out: the share of ranked questions on which the critic is measured, never trained.
     test:     the share of records kept for the benchmark when there is no benchmark file.
+    max_leakage: the share of benchmark items that may nearly stand in training, be quoted there or
+              share a run of eight units with it; above it the corpus is refused.
     """
 
     records: tuple[str, ...] = ("starter",)
@@ -109,6 +111,7 @@ class CorpusConfig(Config):
     languages: tuple[str, ...] = ()  # keep only these; empty keeps all
     held_out: Share = 0.25
     test: Share = 0.2
+    max_leakage: Share = 0.05
 
 
 class FinetuneConfig(Config):

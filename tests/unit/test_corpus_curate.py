@@ -70,6 +70,10 @@ def make(tmp_path):
     return made
 
 
+def read_lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
 ITEM = record("t1", "Which animal carries loads over the pass?", "The yak carries them.")
 
 
@@ -77,7 +81,7 @@ def test_the_starter_corpus_passes_whole_and_leaks_nothing(tmp_path):
     corpus = curate(CorpusConfig(), root=tmp_path)
     summary = corpus.summary
     assert summary["dropped"] == {}
-    assert summary["leakage"]["sharing_a_run"] == 0
+    assert summary["leakage"]["leaking"] == summary["leakage"]["formula_only"] == 0
     assert summary["warnings"] == []
     for kind in ("foundation", "profession", "metacognition", "connection"):
         assert summary["records"]["kind"][kind] >= 40
@@ -139,14 +143,61 @@ def test_a_candidate_that_gives_a_benchmark_answer_away_is_taken_out_of_its_rank
     assert dropped == {("rankings", "three/2"): "benchmark", ("rankings", "two"): "benchmark"}
 
 
+SONG = "one two three four five six seven eight"
+SINGING = record("r", "Can you count?", f"{SONG}, and so on up to a hundred.")
+SUNG = record("t", "Which are the first numbers of the song that children sing?", f"{SONG} up.")
+
+
 def test_a_run_of_eight_words_shared_with_the_benchmark_is_reported(make):
-    shared = "one two three four five six seven eight"
-    records = [*weather(), record("r", "Can you count?", f"{shared}, and so on up to a hundred.")]
-    item = record("t", "Which are the first numbers of the song that children sing?", f"{shared}.")
-    *_, summary = make(records, benchmark=[item])
-    assert summary["leakage"]["sharing_a_run"] == 1
-    assert summary["leakage"]["examples"] == [{"test": "t", "train": "r", "run": shared}]
-    assert "1 of 1 benchmark items share a run" in summary["warnings"][-1]
+    *_, summary = make([*weather(), SINGING], benchmark=[SUNG], max_leakage=1.0)
+    leak = {"test": "t", "train": "r", "way": "run", "text": SONG}
+    told = summary["leakage"]
+    assert (told["benchmark_items"], told["leaking"], told["run"]) == (1, 1, 1)
+    assert told["examples"] == [leak]
+    assert "1 of 1 benchmark items stand in training in some way" in summary["warnings"][-1]
+
+
+def test_a_corpus_that_leaks_more_than_it_may_is_refused_and_says_where(make, tmp_path):
+    with pytest.raises(DataError) as caught:
+        make([*weather(), SINGING], benchmark=[SUNG, ITEM], max_leakage=0.4)
+    first, leak, place = caught.value.faults
+    assert "corpus.max_leakage: 1 of 2 benchmark items (50%)" in first
+    assert leak == f"t and r: a shared run: {SONG}"
+    (written,) = (tmp_path / "runs").rglob("leakage.jsonl")
+    assert place.endswith(str(written))
+    assert json.loads(written.read_text())["train"] == "r"
+    make([*weather(), SINGING], benchmark=[SUNG, ITEM], max_leakage=0.5)
+
+
+def test_a_record_that_quotes_a_benchmark_answer_is_not_trained_on(make):
+    quoting = record("q", "What do they say?", "People say that the yak carries them; mules, less.")
+    noted = ranking("r", "foundation-snow", "Snow slows the road.", "Snow is warm.")
+    noted["candidates"][1]["note"] = "Write that the yak carries them."
+    _, rankings, _, dropped, summary = make([*weather(), quoting], [noted], [ITEM])
+    assert dropped == {("records", "q"): "benchmark", ("rankings", "r"): "benchmark"}
+    assert rankings == []
+    assert summary["leakage"]["leaking"] == 0
+
+
+def test_clusters_and_components_are_written_down(tmp_path):
+    rows = weather()
+    twin = {**rows[0], "id": "twin", "source": ""}
+    same = [{**row, "source": "one book"} if row["id"].endswith("wind") else row for row in rows]
+    other = record("other", "Which pass is the highest?", "Nobody knows.", source="one book")
+    path = tmp_path / "records.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in [*same, twin, other]))
+    config = CorpusConfig(records=(str(path),), rankings=(), benchmark=(), test=0.3)
+    corpus = curate(config, root=tmp_path / "runs")
+    (cluster,) = read_lines(corpus.path / "clusters.jsonl")
+    assert cluster["kept"] == "foundation-snow"
+    assert [(copy["id"], copy["similarity"]) for copy in cluster["copies"]] == [("twin", 1.0)]
+    groups = read_lines(corpus.path / "components.jsonl")
+    assert groups[0]["members"] == ["foundation-wind", "other"]
+    assert groups[0]["ties"] == [{"first": "foundation-wind", "second": "other", "why": "source"}]
+    test = {row.id for row in corpus.rows("benchmark", Record)}
+    for group in groups:
+        inside = set(group["members"])
+        assert inside <= test if group["split"] == "test" else inside.isdisjoint(test)
 
 
 def test_texts_are_cleaned_and_what_is_empty_after_it_is_dropped(make):

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from drenpa.core.records import Record
+from drenpa.core.records import Candidate, Ranking, Record
 from drenpa.corpus.deduplicate import (
     Links,
     Match,
@@ -16,7 +16,8 @@ from drenpa.corpus.deduplicate import (
     similar_groups,
     similarity,
 )
-from drenpa.corpus.split import chosen_groups, components, shared_runs, text_runs
+from drenpa.corpus.leakage import Quoted, audit_leakage, is_telling, shared_runs, text_runs
+from drenpa.corpus.split import chosen_groups, components, ties
 
 
 def words(count, seed):
@@ -141,6 +142,87 @@ def test_a_shared_run_is_named_with_both_items():
         {"r2": ["A, b, c, d, e, f, g, h!"], "r1": ["i j k"]},
     )
     assert [(run.test, run.train, run.run) for run in found] == [("t1", "r2", "a b c d e f g h")]
+
+
+def test_of_several_shared_runs_the_rarest_is_told():
+    common, rare = "a b c d e f g h", "i j k l m n o p"
+    train = {f"r{number}": [f"{common} {number}"] for number in range(4)} | {"s": [rare]}
+    (found,) = shared_runs({"t": [f"{common}. {rare}."]}, train)
+    assert (found.train, found.run, found.holders) == ("s", rare, 2)  # s and t itself
+    assert not found.formula
+
+
+def test_a_quoted_answer_is_found_whatever_its_case_and_punctuation():
+    quoted = Quoted({"t": "The yak carries them.", "u": "Yes."})
+    assert quoted.within("They say: the YAK carries them; always.") == {"t"}
+    assert quoted.within("the yak carries the men") == set()
+    assert quoted.within("yes we can") == set()
+    assert quoted.being("yes!") == {"u"}
+    assert not is_telling("in the year")
+    assert is_telling("in the sixties")
+
+
+def test_each_way_of_knowing_a_test_item_is_told_once_the_plainest_first():
+    run = "one two three four five six seven eight"
+    train = [
+        record("a", "Which animal carries loads over the pass?", source="s"),
+        record("b", "What do we see in spring?", f"We hear that {run} and the yak calves early."),
+        record("c", "Which song do children sing?", f"{run} nine ten"),
+    ]
+    test = [
+        record("near", "which animal carries loads over the pass", "A mule.", source="s"),
+        record("quoted", "When are they born?", "The yak calves early."),
+        record("run", "Can you count up to eight?", f"I can: {run}."),
+        record("free", "Why does rain fall?", "Drops grow heavy."),
+    ]
+    ranking = Ranking(
+        id="r",
+        record="b",
+        candidates=(
+            Candidate(id="1", answer="so", rank=1),
+            Candidate(id="2", answer="no", rank=2, note="Drops grow heavy, you should say."),
+        ),
+    )
+    found = audit_leakage(test, train)
+    assert [(leak.test, leak.train, leak.way) for leak in found.leaks] == [
+        ("near", "a", "near"),
+        ("quoted", "b", "quoted"),
+        ("run", "b", "run"),
+    ]
+    assert found.share == 3 / 4
+    assert found.sources == ("near",)
+    noted = audit_leakage(test, train, [ranking])
+    assert noted.leaks[0].test == "free"
+    assert (noted.leaks[0].train, noted.leaks[0].way) == ("b", "quoted")
+
+
+def test_a_formula_is_told_of_and_is_no_leak():
+    formula = "in the sense of the law on water of"
+    train = [
+        record(f"r{n}", f"{name}?", f"{formula} {name}") for n, name in enumerate(words(11, 3))
+    ]
+    test = [record("t", "And the last one?", f"{formula} something else")]
+    found = audit_leakage(test, train)
+    assert found.leaks == ()
+    assert [(run.run, run.holders) for run in found.formulas] == [(formula[:-3], 12)]
+    assert len(audit_leakage(test, train[:9]).leaks) == 1
+
+
+def test_each_tie_says_why_and_no_tie_is_there_twice():
+    run = "one two three four five six seven eight"
+    records = [
+        record("a", "first?", "The yak carries them.", source="s"),
+        record("b", f"second thing {run}?", source="s"),
+        record("c", "third matter?", f"{run} of a kind"),
+        record("d", "fourth?", "We know that the yak carries them up."),
+    ]
+    found = ties(records)
+    assert [(tie.first, tie.second, tie.why) for tie in found] == [
+        (0, 1, "source"),
+        (1, 2, "run"),
+        (0, 3, "quoted"),
+    ]
+    assert components(records) == [(0, 1, 2, 3)]
 
 
 def test_records_hang_together_by_source_by_shared_text_and_by_near_questions():

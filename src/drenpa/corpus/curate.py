@@ -13,7 +13,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from textwrap import shorten
+from typing import Any, get_args
 
 from drenpa.config import CorpusConfig
 from drenpa.core.artefacts import (
@@ -30,7 +31,7 @@ from drenpa.core.knowledge import KINDS
 from drenpa.core.records import Candidate, Ranking, Record
 from drenpa.core.text import script_ratio
 from drenpa.corpus.clean import clean_text
-from drenpa.corpus.deduplicate import best_matches, similar_groups
+from drenpa.corpus.deduplicate import best_matches, similar_groups, similarity
 from drenpa.corpus.formats import Faults
 from drenpa.corpus.intake import (
     Role,
@@ -40,21 +41,24 @@ from drenpa.corpus.intake import (
     located_records,
     source_files,
 )
-from drenpa.corpus.split import SharedRun, chosen_groups, components, shared_runs
+from drenpa.corpus.leakage import NEAR, Leakage, Quoted, Way, audit_leakage
+from drenpa.corpus.split import chosen_groups, tied_groups, ties
 
-NEAR = 0.8  # the similarity from which two texts are near-duplicates
 MIN_SCRIPT = 0.5  # share of letters in the language's script, of question and answer together
-SHOWN_RUNS = 20
+SHOWN_LEAKS = 20
 
 
 @dataclass
 class _Corpus:
-    """A corpus in the making, and what was taken out of it so far."""
+    """A corpus in the making, what was taken out of it so far, and what was found to hang
+    together."""
 
     records: list[Record]
     rankings: list[Ranking]
     benchmark: list[Record]
     dropped: list[dict[str, str]] = field(default_factory=list)
+    clusters: list[dict[str, Any]] = field(default_factory=list)
+    components: list[dict[str, Any]] = field(default_factory=list)
 
     def drop(self, role: Role, name: str, reason: str, detail: str = "") -> None:
         self.dropped.append({"from": role, "id": name, "reason": reason, "detail": detail})
@@ -64,10 +68,13 @@ def plan_curate(config: CorpusConfig, *, root: Path, seed: int) -> Plan:
     """Plan the corpus artefact of a recipe.
 
     Its files: `records.parquet` (Record, split train), `rankings.parquet` (Ranking, split train or
-    held_out), `benchmark.parquet` (Record, split test, answers kept), `dropped.jsonl`.
+    held_out), `benchmark.parquet` (Record, split test, answers kept); to look at: `dropped.jsonl`,
+    `clusters.jsonl` (near-duplicates), `components.jsonl` (what hung together when a test part was
+    taken out), `leakage.jsonl` (what test and training still share).
 
     raises: DataError when a file that the config names does not exist; the work raises it with
-            every fault in the files, and when nothing is left to train or test on.
+            every fault in the files, when nothing is left to train or test on, and when more than
+            `max_leakage` of the benchmark items stand in training in some way.
     """
     files: dict[Role, list[Path]] = {
         "records": source_files(config.records, "records"),
@@ -86,9 +93,10 @@ def plan_curate(config: CorpusConfig, *, root: Path, seed: int) -> Plan:
             _take_test_by_source(corpus, config.test, seed)
         _hold_out(corpus, config.held_out, seed)
         _check_something_is_left(corpus)
-        shared = shared_runs(_texts_by_id(corpus.benchmark), _training_texts(corpus))
-        _write(folder, corpus)
-        return {"cleaned": cleaned, **_summary(corpus, shared)}
+        leakage = audit_leakage(corpus.benchmark, corpus.records, corpus.rankings)
+        _write(folder, corpus, leakage)
+        _refuse_leakage(leakage, config.max_leakage, folder)
+        return {"cleaned": cleaned, **_summary(corpus, leakage)}
 
     return Plan(
         kind="corpus",
@@ -99,6 +107,7 @@ def plan_curate(config: CorpusConfig, *, root: Path, seed: int) -> Plan:
             "languages": sorted(config.languages),
             "held_out": config.held_out,
             "test": config.test,
+            "max_leakage": config.max_leakage,
             "seed": seed,
         },
         inputs={
@@ -202,6 +211,21 @@ def _drop_duplicates(corpus: _Corpus) -> None:
         copies: dict[str, str] = {}
         for first, *rest in similar_groups(texts, threshold=NEAR):
             copies.update({records[place].id: records[first].id for place in rest})
+            corpus.clusters.append(
+                {
+                    "from": role,
+                    "kept": records[first].id,
+                    "text": texts[first],
+                    "copies": [
+                        {
+                            "id": records[place].id,
+                            "similarity": round(similarity(texts[first], texts[place]), 3),
+                            "text": texts[place],
+                        }
+                        for place in rest
+                    ],
+                }
+            )
         for copy, original in copies.items():
             corpus.drop(role, copy, "duplicate", f"of {original}")
         if role == "records":
@@ -217,8 +241,8 @@ def _drop_duplicates(corpus: _Corpus) -> None:
 
 
 def _keep_benchmark_apart(corpus: _Corpus) -> None:
-    """Drop from training what nearly stands in the benchmark: questions, answers, candidate
-    answers."""
+    """Drop from training what nearly stands in the benchmark (questions, answers, candidate
+    answers), and what holds a benchmark answer word for word."""
     benchmark = corpus.benchmark
     questions = [item.question for item in benchmark]
     answers = [item.answer or item.question for item in benchmark]
@@ -228,22 +252,31 @@ def _keep_benchmark_apart(corpus: _Corpus) -> None:
     near_answers = best_matches(
         [record.answer or "" for record in corpus.records], answers, threshold=NEAR
     )
+    quoted = Quoted({item.id: item.answer or "" for item in benchmark})
     left = []
     for record, question, answer in zip(corpus.records, near_questions, near_answers, strict=True):
         match = question or answer
-        if match is None:
+        if match is not None:
+            part = "question" if question else "answer"
+            item = benchmark[match.index].id
+            corpus.drop("records", record.id, "benchmark", f"its {part} is nearly that of {item}")
+        elif held := quoted.within(record.question) | quoted.within(record.answer or ""):
+            detail = f"holds the answer of {', '.join(sorted(held))}"
+            corpus.drop("records", record.id, "benchmark", detail)
+        else:
             left.append(record)
-            continue
-        part = "question" if question else "answer"
-        item = benchmark[match.index].id
-        corpus.drop("records", record.id, "benchmark", f"its {part} is nearly that of {item}")
     corpus.records = left
     _drop_orphans(corpus)
     candidates = [c.answer for ranking in corpus.rankings for c in ranking.candidates]
     matches = iter(best_matches(candidates, answers, threshold=NEAR))
     rankings: list[Ranking] = []
     for ranking in corpus.rankings:
-        apart = [c for c in ranking.candidates if next(matches) is None]
+        apart = [
+            c
+            for c in ranking.candidates
+            if next(matches) is None
+            and not any(quoted.within(text) for text in (c.answer, c.note, c.critique))
+        ]
         _add_ranking(corpus, rankings, ranking, apart, "benchmark")
     corpus.rankings = rankings
 
@@ -268,7 +301,8 @@ def _add_ranking(
 def _take_test_by_source(corpus: _Corpus, share: float, seed: int) -> None:
     """Move whole groups of records that hang together into the benchmark, stratified by kind."""
     records = corpus.records
-    groups = components(records, threshold=NEAR)
+    found = ties(records)
+    groups = tied_groups(len(records), found)
     chosen = chosen_groups(
         groups,
         [(record.kind, record.language) for record in records],
@@ -277,14 +311,32 @@ def _take_test_by_source(corpus: _Corpus, share: float, seed: int) -> None:
         seed=seed,
     )
     if share and not chosen:
+        reasons = counted(tie.why for tie in found)
+        told = ", ".join(f"{count} by {_WHY[why]}" for why, count in reasons.items())
         raise DataError(
             f"corpus.test: no {share:.0%} of the records can be set apart, since they hang "
-            f"together in {len(groups)} group(s) by source or shared text; name more sources, "
-            "raise corpus.test, or give benchmark files"
+            f"together in {len(groups)} group(s) by source or shared text (ties: {told}); name "
+            "more sources, raise corpus.test, or give benchmark files"
         )
+    by_group: dict[int, list[dict[str, str]]] = {group[0]: [] for group in groups}
+    first_of = {place: group[0] for group in groups for place in group}
+    for tie in found:
+        pair = {"first": records[tie.first].id, "second": records[tie.second].id, "why": tie.why}
+        by_group[first_of[tie.first]].append(pair)
+    corpus.components = [
+        {
+            "split": "test" if group[0] in chosen else "train",
+            "members": [records[place].id for place in group],
+            "ties": by_group[group[0]],
+        }
+        for group in sorted(groups, key=lambda group: (-len(group), group[0]))
+    ]
     corpus.benchmark = [record for place, record in enumerate(records) if place in chosen]
     corpus.records = [record for place, record in enumerate(records) if place not in chosen]
     _drop_orphans(corpus, reason="test")
+
+
+_WHY = {"source": "source", "near": "near text", "run": "shared run", "quoted": "quoted answer"}
 
 
 def _drop_orphans(corpus: _Corpus, reason: str = "record") -> None:
@@ -333,28 +385,49 @@ def _check_something_is_left(corpus: _Corpus) -> None:
             )
 
 
-def _training_texts(corpus: _Corpus) -> dict[str, list[str]]:
-    texts = _texts_by_id(corpus.records)
-    for ranking in corpus.rankings:
-        texts.setdefault(ranking.id, []).extend(
-            text for c in ranking.candidates for text in (c.answer, c.note, c.critique) if text
-        )
-    return texts
+def _refuse_leakage(leakage: Leakage, most: float, folder: Path) -> None:
+    """Go on only when no more of the benchmark stands in training than is allowed."""
+    if leakage.share <= most:
+        return
+    shown = [
+        f"{leak.test} and {leak.train}: {_LEAKS[leak.way]}: {shorten(leak.text, 100)}"
+        for leak in leakage.leaks[:SHOWN_LEAKS]
+    ]
+    rest = len(leakage.leaks) - len(shown)
+    raise DataError(
+        [
+            f"corpus.max_leakage: {len(leakage.leaks)} of {leakage.items} benchmark items "
+            f"({leakage.share:.0%}) stand in training in some way, more than {most:.0%}; take the "
+            "records or the items out, or raise corpus.max_leakage and say so where you publish",
+            *shown,
+            *([f"… and {rest} more"] if rest > 0 else []),
+            f"all of them: {folder / 'leakage.jsonl'}",
+        ]
+    )
 
 
-def _texts_by_id(records: Iterable[Record]) -> dict[str, list[str]]:
-    return {record.id: [record.question, record.answer or ""] for record in records}
+_LEAKS = {"near": "nearly the same text", "quoted": "the answer is quoted", "run": "a shared run"}
 
 
-def _write(folder: Path, corpus: _Corpus) -> None:
+def _write(folder: Path, corpus: _Corpus, leakage: Leakage) -> None:
     write_rows(folder / "records.parquet", corpus.records)
     write_rows(folder / "rankings.parquet", corpus.rankings)
     write_rows(folder / "benchmark.parquet", corpus.benchmark)
-    lines = [json.dumps(entry, ensure_ascii=False) + "\n" for entry in corpus.dropped]
-    write_text(folder / "dropped.jsonl", "".join(lines))
+    shared = [
+        *map(vars, leakage.leaks),
+        *({**vars(run), "way": "formula"} for run in leakage.formulas),
+    ]
+    for name, entries in (
+        ("dropped", corpus.dropped),
+        ("clusters", corpus.clusters),
+        ("components", corpus.components),
+        ("leakage", shared),
+    ):
+        lines = [json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries]
+        write_text(folder / f"{name}.jsonl", "".join(lines))
 
 
-def _summary(corpus: _Corpus, shared: Sequence[SharedRun]) -> dict[str, Any]:
+def _summary(corpus: _Corpus, leakage: Leakage) -> dict[str, Any]:
     """Counts by split, what was dropped and why, and what training and benchmark still share."""
     kind_of = {record.id: record.kind for record in corpus.records}
     held_out = [ranking for ranking in corpus.rankings if ranking.split == "held_out"]
@@ -372,12 +445,9 @@ def _summary(corpus: _Corpus, shared: Sequence[SharedRun]) -> dict[str, Any]:
             for split, rankings in (("train", trained), ("held_out", held_out))
         },
         "dropped": counted(f"{entry['from']}: {entry['reason']}" for entry in corpus.dropped),
-        "leakage": {
-            "benchmark_items": len(corpus.benchmark),
-            "sharing_a_run": len(shared),
-            "examples": [vars(run) for run in shared[:SHOWN_RUNS]],
-        },
-        "warnings": _warnings(corpus, shared, held_out),
+        "clusters": len(corpus.clusters),
+        "leakage": leakage.summary(SHOWN_LEAKS),
+        "warnings": _warnings(corpus, leakage, held_out),
     }
 
 
@@ -397,9 +467,7 @@ def _pairs(ranking: Ranking) -> int:
     return (total * total - sum(count * count for count in ranks.values())) // 2
 
 
-def _warnings(
-    corpus: _Corpus, shared: Sequence[SharedRun], held_out: Sequence[Ranking]
-) -> list[str]:
+def _warnings(corpus: _Corpus, leakage: Leakage, held_out: Sequence[Ranking]) -> list[str]:
     found = [
         f"no {what} of kind {kind}"
         for what, rows in (("record", corpus.records), ("benchmark item", corpus.benchmark))
@@ -408,9 +476,11 @@ def _warnings(
     ]
     if corpus.rankings and not held_out:
         found.append("no ranked question is held out: the critic's accuracy cannot be measured")
-    if shared:
+    if leakage.leaks:
+        ways = {_LEAKS[way]: leakage.count(way) for way in get_args(Way)}
+        told = ", ".join(f"{what} {count}" for what, count in ways.items() if count)
         found.append(
-            f"{len(shared)} of {len(corpus.benchmark)} benchmark items share a run of eight words, "
-            "syllables or Chinese characters with training"
+            f"{len(leakage.leaks)} of {leakage.items} benchmark items stand in training in some "
+            f"way ({told}); leakage.jsonl names them"
         )
     return found

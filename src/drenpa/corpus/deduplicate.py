@@ -174,7 +174,7 @@ def band_hashes(keys: Sequence[str], threshold: float = 0.8) -> Words:
         rows_BRM = sketch_KM[: bands * rows].astype(np.uint64).reshape(bands, rows, -1)
         band_BM = np.zeros((bands, len(filled)), dtype=np.uint64)
         for row in range(rows):
-            band_BM = _mixed(band_BM + rows_BRM[:, row])
+            band_BM = scrambled(band_BM + rows_BRM[:, row])
         hashes_BN[:, filled] = band_BM
     return hashes_BN
 
@@ -264,7 +264,7 @@ def _hashed_pieces(keys: Sequence[str]) -> tuple[Words, NDArray[np.intp]]:
     signs_C = np.frombuffer("".join(filled).encode("utf-32-le", "replace"), dtype="<u4")
     signs_C = signs_C.astype(np.uint64)
     hashes_C = np.zeros(len(signs_C) - PIECE + 1, dtype=np.uint64)
-    for place, factor in enumerate(_mixed(np.arange(1, PIECE + 1, dtype=np.uint64))):
+    for place, factor in enumerate(scrambled(np.arange(1, PIECE + 1, dtype=np.uint64))):
         hashes_C += signs_C[place : place + len(hashes_C)] * factor
     lengths_N = np.fromiter(map(len, filled), dtype=np.intp, count=len(filled))
     ends_N = np.cumsum(lengths_N)
@@ -272,15 +272,15 @@ def _hashed_pieces(keys: Sequence[str]) -> tuple[Words, NDArray[np.intp]]:
     for back in range(1, PIECE):  # these would reach into the next key
         whole_C[ends_N - back] = False
     starts_N = ends_N - lengths_N - (PIECE - 1) * np.arange(len(filled))
-    return _mixed(hashes_C[whole_C[: len(hashes_C)]]), starts_N
+    return scrambled(hashes_C[whole_C[: len(hashes_C)]]), starts_N
 
 
 def _minima(hashes_T: Halves, starts_N: NDArray[np.intp]) -> Halves:
     """The sketch [K, N]: the least of each key's pieces under each of K orders."""
     numbers_K = np.arange(1, HASHES + 1, dtype=np.uint64)
     high = np.uint64(32)
-    factors_K = (_mixed(numbers_K) >> high).astype(np.uint32) | np.uint32(1)
-    offsets_K = (_mixed(_mixed(numbers_K)) >> high).astype(np.uint32)
+    factors_K = (scrambled(numbers_K) >> high).astype(np.uint32) | np.uint32(1)
+    offsets_K = (scrambled(scrambled(numbers_K)) >> high).astype(np.uint32)
     sketch_KN = np.empty((HASHES, len(starts_N)), dtype=np.uint32)
     ordered_T = np.empty_like(hashes_T)
     for number, (factor, offset) in enumerate(zip(factors_K, offsets_K, strict=True)):
@@ -290,7 +290,7 @@ def _minima(hashes_T: Halves, starts_N: NDArray[np.intp]) -> Halves:
     return sketch_KN
 
 
-def _mixed(values: Words) -> Words:
+def scrambled(values: Words) -> Words:
     """Scramble 64-bit words (the finaliser of SplitMix64)."""
     values = values + _MULTIPLIER
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

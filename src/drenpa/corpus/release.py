@@ -26,10 +26,9 @@ import yaml
 from drenpa.core.artefacts import Artefact, counted, write_text
 from drenpa.core.errors import ArtefactError, DataError
 from drenpa.core.records import Ranking, Record
-from drenpa.core.text import units
+from drenpa.corpus.leakage import Quoted
 
 CHECKSUMS = "SHA256SUMS"
-_START, _LONG = 3, 12  # an answer of fewer units, or signs, may stand within a text by chance
 
 
 @dataclass(frozen=True)
@@ -115,26 +114,13 @@ def check_nothing_leaks(folder: Path, withheld: Sequence[Record]) -> None:
 
     raises: DataError that names each item and the place where its answer stands.
     """
-    whole: dict[str, list[str]] = {}
-    parts: dict[tuple[str, ...], list[tuple[str, list[str]]]] = {}
-    for item in withheld:
-        pieces = units(item.answer or "")
-        if pieces:
-            whole.setdefault(" ".join(pieces), []).append(item.id)
-        if len(pieces) >= _START and sum(map(len, pieces)) >= _LONG:
-            parts.setdefault(tuple(pieces[:_START]), []).append((item.id, pieces))
+    quoted = Quoted({item.id: item.answer or "" for item in withheld})
     found = []
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         for place, text in _texts_in(path):
-            pieces = units(text)
-            names = set(whole.get(" ".join(pieces), []))
-            for start in range(len(pieces) - _START + 1):
-                for name, answer in parts.get(tuple(pieces[start : start + _START]), []):
-                    if pieces[start : start + len(answer)] == answer:
-                        names.add(name)
             found += [
                 f"{path.relative_to(folder)}: {place}: holds the withheld answer of {name}"
-                for name in sorted(names)
+                for name in sorted(quoted.within(text) | quoted.being(text))
                 if place != f"{name}.question"
             ]
     if found:
@@ -285,8 +271,8 @@ def _card(
         "## How it was divided",
         "",
         "Near-duplicates of test items were taken out of train. Afterwards "
-        f"{leakage['sharing_a_run']} of {leakage['benchmark_items']} test items share a run of "
-        "eight words, syllables or Chinese characters with train.",
+        f"{leakage['leaking']} of {leakage['benchmark_items']} test items stand in train in "
+        "some way.",
         "",
         "| dropped | rows |",
         "| --- | --- |",
