@@ -27,8 +27,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-MODEL_SIGNS = ("manifest.json", "config.json", "adapter_config.json")
-
 RecipeFile = Annotated[
     Path, typer.Argument(help="A recipe (YAML), or a shipped one's name.", metavar="RECIPE")
 ]
@@ -120,6 +118,18 @@ def reinforce(
 
 
 @app.command()
+def memory(
+    recipe: RecipeFile,
+    overlay: Overlay = None,
+    set_: Setting = None,
+    dry_run: DryRun = False,
+    strategy: Strategy = None,
+) -> None:
+    """Choose what is trained and what is stored, and after training look what was learned."""
+    _run_until("memory", recipe, overlay, set_, dry_run, strategy)
+
+
+@app.command()
 def benchmark(
     recipe: RecipeFile,
     overlay: Overlay = None,
@@ -174,22 +184,17 @@ def chat(
     ] = None,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
     language: Annotated[str, typer.Option(help="Of the instruction: en, zh or bo.")] = "en",
+    memory: Annotated[
+        bool, typer.Option(help="Look things up in the run's memory, if there is one.")
+    ] = True,
 ) -> None:
-    """Talk to a policy."""
-    from drenpa.core.prompts import load_prompt
-    from drenpa.engine.policy import load_policy
-    from drenpa.pipeline import newest_policy
+    """Talk to a policy, and to its memory where it has one."""
+    from drenpa.chat import talk
 
-    place = Path(policy)
-    if place.is_dir() and not any((place / name).exists() for name in MODEL_SIGNS):
-        policy = str(newest_policy(place).path)
-    model = load_policy(policy, instruction=load_prompt("answer", language).text)
-    if question is not None:
-        print(model.answer(question, temperature=temperature))
-        return
-    print("Ask; an empty line ends.", file=sys.stderr)
-    for line in iter(lambda: _asked(), ""):
-        print(model.answer(line, temperature=temperature), flush=True)
+    if question is None:
+        print("Ask; an empty line ends.", file=sys.stderr)
+    questions = iter(_asked, "") if question is None else [question]
+    talk(policy, questions, temperature=temperature, language=language, with_memory=memory)
 
 
 @app.command()

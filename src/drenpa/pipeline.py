@@ -12,18 +12,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from drenpa.config import LoraConfig, Recipe, ReportConfig, StageConfig
+from drenpa.config import (
+    RECALL,
+    LoraConfig,
+    MemoryConfig,
+    RecallConfig,
+    Recipe,
+    ReportConfig,
+    StageConfig,
+)
 from drenpa.core.artefacts import Artefact, Plan, finished, point, run_plan
 from drenpa.core.errors import ArtefactError, ConfigError, did_you_mean
+from drenpa.core.knowledge import KINDS
 from drenpa.grpo.stages import check_gate
 
-StageName = Literal["curate", "finetune", "critic", "reinforce", "benchmark", "report"]
+StageName = Literal["curate", "finetune", "critic", "reinforce", "memory", "benchmark", "report"]
+SELECT, INTERNALISED = "memory-select", "internalised"
 PAPER_ORDER = ("base", "sft", "grpo", "memory", "multistage", "final")
 STAGES: tuple[StageName, ...] = (
     "curate",
     "finetune",
     "critic",
     "reinforce",
+    "memory",
     "benchmark",
     "report",
 )
@@ -65,7 +76,10 @@ def steps_of(recipe: Recipe) -> list[Step]:
     raises: ConfigError when the stages' adapters do not fit each other.
     """
     _check_adapters(recipe)
-    steps = [_curate(recipe), _finetune(recipe)]
+    steps = [_curate(recipe)]
+    if recipe.memory is not None:
+        steps += [_select(recipe, recipe.memory), _internalise(recipe)]
+    steps.append(_finetune(recipe))
     parts = {
         part for _, stage in _stages(recipe) for part, weight in stage.reward.items() if weight
     }
@@ -82,9 +96,11 @@ def steps_of(recipe: Recipe) -> list[Step]:
             steps.append(step)
             start = step.name
         last[strategy.name] = start
+    if recipe.memory is not None:
+        steps += [_update(recipe, recipe.memory, name, last[name]) for name in _remembering(recipe)]
     for name in recipe.strategy_names():
-        steps.append(_benchmark(recipe, name, last.get(name)))
-    steps.append(_report(recipe, [step.name for step in steps]))
+        steps.append(_benchmark(recipe, name, last.get(name.removesuffix(RECALL))))
+    steps.append(_report(recipe, steps))
     return steps
 
 
@@ -182,10 +198,36 @@ def newest_policy(folder: Path) -> Artefact:
     return policies[-1]
 
 
+def memory_of(policy: Artefact) -> Artefact | None:
+    """Return the memory that was last brought up to date for a policy, if one stands beside it."""
+    beside = [
+        artefact
+        for artefact in finished(policy.path.parent)
+        if artefact.kind == "memory" and artefact.inputs["policy"]["digest"] == policy.digest
+    ]
+    return beside[-1] if beside else None
+
+
+def recall_settings(memory: Artefact) -> RecallConfig:
+    """Return how a memory was last asked by a benchmark beside it; the defaults if by none."""
+    told = [
+        artefact.config["recall"]
+        for artefact in finished(memory.path.parent)
+        if artefact.inputs.get("memory", {}).get("digest") == memory.digest
+        and "recall" in artefact.config
+    ]
+    return RecallConfig.model_validate(told[-1]) if told else RecallConfig()
+
+
 def _wanted(recipe: Recipe, until: StageName, strategy: str | None) -> list[Step]:
     """The steps up to a stage; with a strategy, only those that its last step needs."""
     steps = {step.name: step for step in steps_of(recipe)}
-    goals = [step for step in steps.values() if step.stage == until]
+    goals = [step for step in steps.values() if until in (step.stage, "report")]
+    if until == "memory" and not goals:
+        raise ConfigError(
+            f"{recipe.name}: the recipe has no memory; give it the part `memory: {{}}`, or run it "
+            "with --set memory={}"
+        )
     if strategy is not None:
         known = dict.fromkeys(goal.strategy for goal in goals)
         goals = [goal for goal in goals if goal.strategy == strategy]
@@ -253,12 +295,86 @@ def _curate(recipe: Recipe) -> Step:
     return Step("curate", "curate", (), plan)
 
 
+def _taught(recipe: Recipe) -> str:
+    """The step whose corpus is trained: all that was curated, or what a selection left of it."""
+    return "curate" if recipe.memory is None else INTERNALISED
+
+
+def _remembering(recipe: Recipe) -> list[str]:
+    """The trained strategies whose memory is brought up to date: those that a column recalls with,
+    and the last one, which is talked to."""
+    trained = ["sft", *(strategy.name for strategy in recipe.strategies)]
+    wanted = {name.removesuffix(RECALL) for name in recipe.strategy_names() if RECALL in name}
+    return [name for name in trained if name in wanted or name == trained[-1]]
+
+
+def _memory_of(strategy: str) -> str:
+    """The step whose memory a strategy answers with; that of the untrained model is the first."""
+    return SELECT if strategy == "base" else f"memory-update-{strategy}"
+
+
+def _select(recipe: Recipe, config: MemoryConfig) -> Step:
+    def plan(made: Mapping[str, Artefact]) -> Plan:
+        from drenpa.memory.cycle import plan_select
+
+        return plan_select(
+            made["curate"],
+            recipe.model,
+            config,
+            name=SELECT,
+            language=recipe.language,
+            answer_prompt=recipe.answer_prompt,
+            engine=recipe.engine,
+            root=recipe.folder,
+            seed=recipe.seed,
+        )
+
+    return Step(SELECT, "memory", ("curate",), plan)
+
+
+def _internalise(recipe: Recipe) -> Step:
+    asked = [kind for kind in KINDS if any(stage.mix[kind] for _, stage in _stages(recipe))]
+
+    def plan(made: Mapping[str, Artefact]) -> Plan:
+        from drenpa.memory.internalise import plan_internalise
+
+        return plan_internalise(
+            made[SELECT], made["curate"], asked=asked, name=INTERNALISED, root=recipe.folder
+        )
+
+    return Step(INTERNALISED, "memory", (SELECT, "curate"), plan)
+
+
+def _update(recipe: Recipe, config: MemoryConfig, strategy: str, policy: str) -> Step:
+    name = _memory_of(strategy)
+
+    def plan(made: Mapping[str, Artefact]) -> Plan:
+        from drenpa.memory.cycle import plan_update
+
+        return plan_update(
+            made[SELECT],
+            made["curate"],
+            made[policy],
+            config,
+            name=name,
+            language=recipe.language,
+            answer_prompt=recipe.answer_prompt,
+            engine=recipe.engine,
+            root=recipe.folder,
+            seed=recipe.seed,
+        )
+
+    return Step(name, "memory", (SELECT, "curate", policy), plan, strategy)
+
+
 def _finetune(recipe: Recipe) -> Step:
+    corpus = _taught(recipe)
+
     def plan(made: Mapping[str, Artefact]) -> Plan:
         from drenpa.finetune.train import plan_finetune
 
         return plan_finetune(
-            made["curate"],
+            made[corpus],
             recipe.finetune,
             model=recipe.model,
             language=recipe.language,
@@ -269,7 +385,7 @@ def _finetune(recipe: Recipe) -> Step:
             seed=recipe.seed,
         )
 
-    return Step("finetune", "finetune", ("curate",), plan)
+    return Step("finetune", "finetune", (corpus,), plan)
 
 
 def _critic(recipe: Recipe, name: Literal["critic", "scalar"]) -> Step:
@@ -292,6 +408,7 @@ def _critic(recipe: Recipe, name: Literal["critic", "scalar"]) -> Step:
 
 def _reinforce(recipe: Recipe, strategy: str, stage: StageConfig, start: str) -> Step:
     parts = tuple(part for part, w in stage.reward.items() if w and part in ("critic", "scalar"))
+    corpus = _taught(recipe)
 
     def plan(made: Mapping[str, Artefact]) -> Plan:
         from drenpa.critic.score import load_critic
@@ -300,7 +417,7 @@ def _reinforce(recipe: Recipe, strategy: str, stage: StageConfig, start: str) ->
         return plan_reinforce(
             made[start],
             made["finetune"],
-            made["curate"],
+            made[corpus],
             {part: made[part] for part in parts},
             stage,
             load_scorer=load_critic,
@@ -312,7 +429,7 @@ def _reinforce(recipe: Recipe, strategy: str, stage: StageConfig, start: str) ->
             seed=recipe.seed,
         )
 
-    needs = dict.fromkeys(("curate", "finetune", *parts, start))
+    needs = dict.fromkeys((corpus, "finetune", *parts, start))
     name = f"reinforce-{strategy}-{stage.name}"
     return Step(name, "reinforce", tuple(needs), plan, strategy, stage)
 
@@ -320,12 +437,24 @@ def _reinforce(recipe: Recipe, strategy: str, stage: StageConfig, start: str) ->
 def _benchmark(recipe: Recipe, strategy: str, policy: str | None) -> Step:
     config = recipe.benchmark
     judge = ("critic",) if config.judge.name == "critic" else ()
-    needs = dict.fromkeys(("curate", *((policy,) if policy else ()), *judge))
+    recalling = recipe.memory if strategy.endswith(RECALL) else None
+    memory = _memory_of(strategy.removesuffix(RECALL))
+    needs = dict.fromkeys(
+        (
+            "curate",
+            *((policy,) if policy else ()),
+            *judge,
+            *((memory,) if recalling is not None else ()),
+        )
+    )
 
     def plan(made: Mapping[str, Artefact]) -> Plan:
         from drenpa.critic.score import load_critic
         from drenpa.judge.bench import plan_benchmark
+        from drenpa.judge.with_memory import Recall
+        from drenpa.memory.lookup import open_lookup
 
+        recall = Recall(made[memory], recalling.recall, open_lookup) if recalling else None
         return plan_benchmark(
             made[policy] if policy else recipe.model,
             made["curate"],
@@ -338,14 +467,15 @@ def _benchmark(recipe: Recipe, strategy: str, policy: str | None) -> Step:
             seed=recipe.seed,
             critic=made["critic"] if judge else None,
             load_scorer=load_critic if judge else None,
+            recall=recall,
         )
 
     return Step(f"benchmark-{strategy}", "benchmark", tuple(needs), plan, strategy)
 
 
-def _report(recipe: Recipe, before: list[str]) -> Step:
-    verdicts = [name for name in before if name.startswith("benchmark-")]
-    training = [name for name in before if name not in verdicts and name != "curate"]
+def _report(recipe: Recipe, steps: Sequence[Step]) -> Step:
+    verdicts = [step.name for step in steps if step.stage == "benchmark"]
+    training = [step.name for step in steps if step.stage in ("finetune", "critic", "reinforce")]
 
     def plan(made: Mapping[str, Artefact]) -> Plan:
         from drenpa.report.build import plan_report
