@@ -1,17 +1,22 @@
 """The rounds: each touches its own part, raters are others than editors, and nothing is lost."""
 
+import itertools
 import json
 import multiprocessing
+import signal
 import sqlite3
+import subprocess
+import sys
+import time
 
 import pytest
 
 from drenpa.config import CorpusConfig
 from drenpa.core.errors import DrenpaError
 from drenpa.core.records import Ranking, Record
-from drenpa.corpus.annotate import Store, export
+from drenpa.corpus.annotate import BATCH, Step, Store, export, exported_lines, read_history
 from drenpa.corpus.curate import curate
-from drenpa.corpus.rounds import ConflictError, Draft, RuleError, may_work, replay
+from drenpa.corpus.rounds import ConflictError, Draft, GoldDraft, RuleError, may_work, replay
 
 CANDIDATES = ({"id": "x", "answer": "A doing word."}, {"id": "y", "answer": "A thing."})
 DRAFT = Draft(id="a", question="What is a verb?", answer="It names an action.", source="book")
@@ -175,13 +180,155 @@ def test_undoing_is_a_new_event_and_only_of_ones_own_last_step(store):
     item = act(store, "edit_question", "dolma", QUESTION)
     with pytest.raises(RuleError, match="only they can undo it"):
         act(store, "undo", "tashi", {"version": item.version})
-    with pytest.raises(RuleError, match="only the last step can be undone, version 2"):
-        act(store, "undo", "dolma", {"version": 1})
+    with pytest.raises(RuleError, match="version 7 is no step to undo"):
+        act(store, "undo", "dolma", {"version": 7})
     item = act(store, "undo", "dolma", {"version": item.version})
     assert (item.phase, item.question, item.version) == ("question", before.question, 3)
     assert [event.action for event in store.history("a")] == ["import", "edit_question", "undo"]
     with pytest.raises(RuleError, match="an import cannot be undone"):
         act(store, "undo", "import", {"version": 1})
+
+
+def test_an_edit_that_others_built_upon_is_not_undone(store):
+    item = act(store, "edit_question", "dolma", QUESTION)
+    act(store, "edit_answer", "tashi", ANSWER)
+    with pytest.raises(RuleError, match="others have built on that step"):
+        act(store, "undo", "dolma", {"version": item.version})
+
+
+def test_a_rating_is_taken_back_beside_others_but_not_once_all_can_be_seen(store):
+    edited(store)
+    first = act(store, "rate", "r1", RATING)
+    act(store, "rate", "r2", RATING)
+    item = act(store, "undo", "r1", {"version": first.version})
+    assert [rating.rater for rating in item.ratings] == ["r2"]
+    act(store, "rate", "r1", RATING)
+    last = act(store, "rate", "r3", RATING)
+    with pytest.raises(RuleError, match="all ratings are in and can be seen"):
+        act(store, "undo", "r3", {"version": last.version})
+
+
+def test_raters_who_saw_one_version_do_not_disturb_each_other(store):
+    seen = edited(store).version
+    for rater in ("r1", "r2", "r3"):
+        item = store.act("a", "rate", rater, RATING, seen=seen)
+    assert item.phase == "accepted"
+
+
+def test_who_rates_a_text_that_was_repaired_meanwhile_is_told(store):
+    seen = edited(store).version
+    repaired = act(store, "repair", "pema", QUESTION_AND_ANSWER)
+    with pytest.raises(ConflictError, match=r"pema changed it meanwhile \(repair\)"):
+        store.act("a", "rate", "r1", RATING, seen=seen)
+    act(store, "undo", "pema", {"version": repaired.version})
+    with pytest.raises(ConflictError, match=r"pema changed it meanwhile \(undo\)"):
+        store.act("a", "rate", "r1", RATING, seen=repaired.version)
+    with pytest.raises(ConflictError, match="has no version 99"):
+        store.act("a", "rate", "r1", RATING, seen=99)
+
+
+def test_a_repair_must_have_seen_the_ratings_it_throws_away(store):
+    seen = edited(store).version
+    act(store, "rate", "r1", RATING)
+    with pytest.raises(ConflictError, match="r1 changed it meanwhile"):
+        store.act("a", "repair", "pema", QUESTION_AND_ANSWER, seen=seen)
+
+
+def test_an_accepted_item_is_repaired_and_rated_anew_and_loses_orders_of_another_question(store):
+    for candidate in CANDIDATES:
+        act(store, "add_candidate", "dolma", candidate)
+    question = rated(store).question
+    ranks = [{"candidate": "y", "rank": 2}, {"candidate": "x", "rank": 1}]
+    act(store, "rank", "nyima", {"ranks": ranks})
+    same = QUESTION_AND_ANSWER | {"question": question}
+    item = act(store, "repair", "pema", same)
+    assert (item.phase, item.ratings, set(item.orders)) == ("audit", (), {"nyima"})
+    assert act(store, "repair", "pema", QUESTION_AND_ANSWER).orders == {}
+
+
+def test_an_assigned_item_is_for_those_it_is_assigned_to(store):
+    act(store, "assign", "lead", {"phase": "question", "people": ["tashi"]})
+    with pytest.raises(RuleError, match="is assigned to others"):
+        act(store, "edit_question", "dolma", QUESTION)
+    assert store.next_item("dolma", "question") is None
+    assert store.next_item("tashi", "question").id == "a"
+    act(store, "assign", "lead", {"phase": "question", "people": []})
+    assert act(store, "edit_question", "dolma", QUESTION).phase == "answer"
+    with pytest.raises(RuleError, match="a person stands twice"):
+        act(store, "assign", "lead", {"phase": "audit", "people": ["x", "x"]})
+
+
+GOLD = GoldDraft(id="g", question="2 + 2?", answer="5", agrees=False, kind="foundation", quality=0)
+
+
+def test_a_control_item_is_rated_by_everybody_and_goes_nowhere(store):
+    assert store.add_gold([GOLD], actor="import") == 1
+    for rater in ("r1", "r2", "r3", "r4"):
+        item = act(store, "rate", rater, RATING, "g")
+    assert (item.phase, len(item.ratings), item.kind) == ("audit", 4, None)
+    with pytest.raises(RuleError, match="r4 has rated it"):
+        act(store, "rate", "r4", RATING, "g")
+    with pytest.raises(RuleError, match="is a control item"):
+        act(store, "repair", "pema", QUESTION_AND_ANSWER, "g")
+    assert exported_lines([item]) == {
+        "records.jsonl": [],
+        "rankings.jsonl": [],
+        "ratings.jsonl": [],
+    }
+
+
+def test_about_one_in_ten_items_to_rate_is_a_control_item_in_no_pattern(store):
+    names = [f"n{number}" for number in range(120)]
+    store.add([Draft(id=name, question=f"Why {name}?") for name in names], actor="import")
+    for name in names:
+        edited(store, name)
+    store.add_gold(
+        [GOLD.model_copy(update={"id": f"g{number}"}) for number in range(40)], actor="import"
+    )
+    places = []
+    for number in range(60):
+        item = store.next_item("r1", "audit")
+        if item.gold:
+            places.append(number)
+        act(store, "rate", "r1", RATING, item.id)
+    assert 2 <= len(places) <= 12
+    gaps = {after - before for before, after in itertools.pairwise(places)}
+    assert len(gaps) > 1
+
+
+def test_many_steps_at_once_refuse_only_those_against_the_rules_and_can_be_given_again(store):
+    store.add([Draft(id="b", question="Why?")], actor="import")
+    steps = [
+        Step("a", "edit_question", "dolma", QUESTION, 1),
+        Step("a", "edit_question", "tashi", QUESTION, 1),
+        Step("b", "edit_answer", "tashi", ANSWER, 1),
+        Step("nothing", "rate", "r1", RATING, 1),
+        Step("b", "edit_question", "tashi", QUESTION, 1),
+    ]
+    for _ in range(2):
+        refused = store.act_all(steps)
+        assert [isinstance(refusal, RuleError) for refusal in refused] == [
+            False,
+            True,
+            True,
+            True,
+            False,
+        ]
+    assert isinstance(refused[1], ConflictError)
+    assert len(store.events()) == 4
+
+
+def test_a_history_builds_the_same_store_again(store, tmp_path):
+    rated(store)
+    store.add_gold([GOLD], actor="import")
+    export(store, tmp_path / "out")
+    events = read_history(tmp_path / "out" / "history.jsonl")
+    with Store(tmp_path / "again.db") as again:
+        again.restore(events)
+        assert again.items() == store.items()
+        assert again.events() == store.events()
+        with pytest.raises(RuleError, match="holds items already"):
+            again.restore(events)
 
 
 def test_candidates_are_ranked_with_notes_once_the_item_is_accepted(store):
@@ -258,7 +405,12 @@ def test_what_is_exported_is_what_curate_reads(store, tmp_path):
     act(store, "rank", "pema", {"ranks": order})
     store.add([Draft(id="unfinished", question="Why?")], actor="import")
     counts = export(store, tmp_path / "out")
-    assert counts == {"records.jsonl": 1, "rankings.jsonl": 1, "ratings.jsonl": 3}
+    assert counts == {
+        "records.jsonl": 1,
+        "rankings.jsonl": 1,
+        "ratings.jsonl": 3,
+        "history.jsonl": 10,
+    }
     item = {"id": "t", "kind": "foundation", "question": "How far?", "answer": "Far."}
     (tmp_path / "benchmark.jsonl").write_text(json.dumps(item))
     corpus = curate(
@@ -291,12 +443,7 @@ def test_another_opening_of_the_store_sees_the_same_state(store):
 def _rate_all(path, rater, names, done):
     with Store(path) as store:
         for name in names:
-            while True:
-                try:
-                    act(store, "rate", rater, RATING, name)
-                    break
-                except ConflictError:
-                    continue
+            store.act(name, "rate", rater, RATING, seen=3)  # what all of them saw
     done.put(rater)
 
 
@@ -323,3 +470,35 @@ def test_raters_in_several_processes_at_once_lose_nothing(store):
         item = store.item(name)
         assert item.phase == "accepted"
         assert sorted(rating.rater for rating in item.ratings) == raters
+
+
+BRING_IN = """
+import sys
+from drenpa.corpus.annotate import Store
+from drenpa.corpus.rounds import Draft
+
+with Store(sys.argv[1]) as store:
+    print("ready", flush=True)
+    store.add([Draft(id=f"n{n:05}", question=f"Why {n}?") for n in range(5000)], actor="import")
+"""
+
+
+def test_a_kill_during_an_import_loses_nothing_committed(tmp_path):
+    path = tmp_path / "store.db"
+    worker = subprocess.Popen([sys.executable, "-c", BRING_IN, str(path)], stdout=subprocess.PIPE)
+    with worker:
+        assert worker.stdout.readline() == b"ready\n"
+        with Store(path) as watching:
+            while not watching.items():
+                time.sleep(0.02)
+            committed = {event.item for event in watching.events()}
+            worker.kill()
+    assert worker.returncode == -signal.SIGKILL
+    with Store(path) as store:
+        left = {item.id for item in store.items()}
+        assert committed <= left
+        assert len(left) < 5000
+        assert len(left) % BATCH == 0  # a batch is there wholly or not at all
+        drafts = [Draft(id=f"n{n:05}", question=f"Why {n}?") for n in range(5000)]
+        assert store.add(drafts, actor="import") == 5000 - len(left)
+        assert len(store.events()) == 5000

@@ -1,11 +1,11 @@
 """The store of the three rounds: append-only events in one SQLite file, and what comes out of it.
 
-The rules are in `rounds`; here every step is checked against them and written in one transaction,
+The rules are in `rounds`; here every step is checked against them and written in a transaction,
 under the version of the item that its author had seen, so that nobody's work is overwritten unseen.
 The database itself refuses to alter or remove an event.
 
 Names are taken on trust: who may call themselves what is the business of whoever opens the store
-to others. Gold items, import of work done offline and reports on annotators are not here yet.
+to others, as the desk does with personal links.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import json
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +25,28 @@ from pydantic import ValidationError
 
 from drenpa.core.artefacts import write_text
 from drenpa.core.errors import DrenpaError
-from drenpa.core.records import Candidate, Ranking, Record
+from drenpa.core.records import Candidate, Ranking, Record, Row
 from drenpa.corpus.classify import suggest_kind
 from drenpa.corpus.formats import Faults
-from drenpa.corpus.intake import check_ids, read_rows
+from drenpa.corpus.intake import RowType, check_ids, read_rows
 from drenpa.corpus.rounds import (
     Action,
     ConflictError,
     Draft,
     Event,
+    Gold,
+    GoldDraft,
     Item,
     Phase,
     RuleError,
     Undo,
     apply_event,
+    check_undo,
     may_work,
+    missed,
+    replay,
     replayed,
+    standing,
 )
 
 _SCHEMA = """
@@ -59,18 +66,43 @@ CREATE TRIGGER IF NOT EXISTS events_remain BEFORE DELETE ON events
     BEGIN SELECT RAISE(ABORT, 'events are never removed'); END;
 """
 _STORE_ID = 0x6472656E  # "dren": marks the file as ours
+BATCH = 500  # steps to a transaction, where many come at once
+GOLD_EVERY = 10  # of so many items that a person rates, one is a control item
+
+
+@dataclass(frozen=True)
+class Step:
+    """What somebody wants to do: `Store.act` in one value."""
+
+    item: str
+    action: Action
+    actor: str
+    content: Mapping[str, Any]
+    seen: int
 
 
 def read_drafts(path: Path | str) -> list[Draft]:
-    """Read items for the rounds from JSON Lines, CSV or Parquet.
+    """Read items for the rounds, from any format that `intake` reads.
 
     raises: DataError with every fault found.
     """
+    return _read(path, Draft)
+
+
+def read_gold(path: Path | str) -> list[GoldDraft]:
+    """Read control items, from any format that `intake` reads.
+
+    raises: DataError with every fault found.
+    """
+    return _read(path, GoldDraft)
+
+
+def _read(path: Path | str, row: type[RowType]) -> list[RowType]:
     faults = Faults()
-    drafts = read_rows(Path(path), Draft, faults)
-    check_ids(drafts, faults)
+    rows = read_rows(Path(path), row, faults)
+    check_ids(rows, faults)
     faults.check()
-    return [entry.row for entry in drafts]
+    return [entry.row for entry in rows]
 
 
 class Store:
@@ -157,19 +189,31 @@ class Store:
         raises:  ConflictError when the item has moved on; RuleError when the step is against the
                  rules or its content is not what the step takes.
         """
-        if action == "import":
-            raise RuleError("items come in by `add`")
         with self._lock, self._transaction():
             self._catch_up()
-            if name not in self._items:
-                raise RuleError(f"{name}: no such item")
-            if self._items[name].version != seen:
-                last = self._history[name][-1]
-                raise ConflictError(
-                    f"{name}: {last.actor} changed it meanwhile ({last.action}); look at it again"
-                )
-            self._append(name, action, actor, content)
+            self._take(Step(name, action, actor, content, seen), _now())
             return self._items[name]
+
+    def act_all(self, steps: Sequence[Step]) -> list[RuleError | None]:
+        """Take many steps, some hundreds to a transaction, and say of each why it was refused.
+
+        A refused step leaves the others alone. A step that its author took already, after the
+        version they had seen, is passed over: after a kill the same steps can be given again.
+        """
+        refused: list[RuleError | None] = []
+        for start in range(0, len(steps), BATCH):
+            at = _now()
+            with self._lock, self._transaction():
+                self._catch_up()
+                for step in steps[start : start + BATCH]:
+                    refusal = None
+                    try:
+                        if not self._was_taken(step):
+                            self._take(step, at)
+                    except RuleError as error:
+                        refusal = error
+                    refused.append(refusal)
+        return refused
 
     def add(self, drafts: Iterable[Draft], *, actor: str) -> int:
         """Bring items in, a few hundred to a transaction; those already there are passed over.
@@ -177,47 +221,120 @@ class Store:
         A draft without a kind gets the rules' suggestion. Run again after a kill, it goes on where
         it was. Return how many were new.
         """
+        return self._bring_in(((draft.id, _import_content(draft)) for draft in drafts), actor)
+
+    def add_gold(self, drafts: Iterable[GoldDraft], *, actor: str) -> int:
+        """Bring control items in, as `add` does; everybody rates them, and they are never released.
+
+        Return how many were new.
+        """
+        return self._bring_in(((draft.id, _gold_content(draft)) for draft in drafts), actor)
+
+    def restore(self, events: Sequence[Event]) -> None:
+        """Write the events of another store, as its history tells them, into this empty one.
+
+        raises: RuleError when this store holds anything, or the events break the rules.
+        """
+        replay(events)
+        with self._lock, self._transaction():
+            self._catch_up()
+            if self._items:
+                raise RuleError(f"{self.path}: holds items already; restore into a new store")
+            for event in events:
+                self._write(event)
+            self._catch_up()
+
+    def open_items(self, person: str, phase: Phase) -> list[Item]:
+        """Return what the person may work on in a phase, in the order they should take it.
+
+        What is assigned to them comes first, then what is nearest to its third rating; otherwise
+        everybody has their own order, so that two people seldom open the same item. Among the
+        items to rate one in ten is a control item, in no pattern, while there are any left.
+        """
+        items = self.items()
+        found = [item for item in items if item.phase == phase and may_work(item, person)]
+        own = sorted(
+            (item for item in found if not item.gold),
+            key=lambda item: (
+                phase not in item.assigned,
+                -len(item.ratings),
+                _shuffled(person, item.id),
+            ),
+        )
+        gold = sorted(
+            (item for item in found if item.gold), key=lambda item: _shuffled(person, item.id)
+        )
+        rated = sum(item.rating_of(person) is not None for item in items)
+        mixed: list[Item] = []
+        for item in own:
+            while gold and _shuffled(person, f"gold {rated + len(mixed)}")[0] % GOLD_EVERY == 0:
+                mixed.append(gold.pop())
+            mixed.append(item)
+        return mixed
+
+    def next_item(self, person: str, phase: Phase) -> Item | None:
+        """Return the first of the person's open items of a phase, or None."""
+        return next(iter(self.open_items(person, phase)), None)
+
+    def _bring_in(self, contents: Iterable[tuple[str, Mapping[str, Any]]], actor: str) -> int:
         new = 0
-        waiting = list(drafts)
-        for start in range(0, len(waiting), 500):
+        waiting = list(contents)
+        for start in range(0, len(waiting), BATCH):
+            at = _now()
             with self._lock, self._transaction():
                 self._catch_up()
-                for draft in waiting[start : start + 500]:
-                    if draft.id not in self._items:
-                        self._append(draft.id, "import", actor, _import_content(draft))
+                for name, content in waiting[start : start + BATCH]:
+                    if name not in self._items:
+                        self._append(name, "import", actor, content, at)
                         new += 1
         return new
 
-    def next_item(self, person: str, phase: Phase) -> Item | None:
-        """Return an item of the phase for the person to work on, or None.
-
-        Those nearest to their third rating come first; otherwise everybody has their own order, so
-        that two people seldom open the same item.
-        """
-        open_items = [
-            item for item in self.items() if item.phase == phase and may_work(item, person)
-        ]
-        return min(
-            open_items,
-            key=lambda item: (
-                -len(item.ratings),
-                hashlib.sha256(f"{person}\0{item.id}".encode()).digest(),
-            ),
-            default=None,
+    def _was_taken(self, step: Step) -> bool:
+        """Whether the author took this very step after the version they had seen, and it holds."""
+        content = json.loads(json.dumps(step.content))
+        return any(
+            event.version > step.seen
+            and (event.actor, event.action) == (step.actor, step.action)
+            and event.content == content
+            for event in standing(self._history.get(step.item, ()))
         )
 
-    def _append(self, name: str, action: Action, actor: str, content: Mapping[str, Any]) -> None:
+    def _take(self, step: Step, at: str) -> None:
+        """Take a step, within a transaction.
+
+        raises: ConflictError, RuleError.
+        """
+        name, history = step.item, self._history.get(step.item)
+        if step.action == "import":
+            raise RuleError("items come in by `add`")
+        if history is None:
+            raise RuleError(f"{name}: no such item")
+        if not 1 <= step.seen <= history[-1].version:
+            raise ConflictError(
+                f"{name}: has no version {step.seen}, it is at {history[-1].version}; "
+                "look at it again"
+            )
+        other = missed(history, step.action, step.seen)
+        if other is not None:
+            raise ConflictError(
+                f"{name}: {other.actor} changed it meanwhile ({other.action}); look at it again"
+            )
+        self._append(name, step.action, step.actor, step.content, at)
+
+    def _append(
+        self, name: str, action: Action, actor: str, content: Mapping[str, Any], at: str
+    ) -> None:
         """Check the step against the rules and write it, within a transaction."""
         if not actor.strip():
             raise RuleError("who are you? a step needs the name of the person who does it")
         history = self._history.get(name, [])
         version = history[-1].version + 1 if history else 1
-        at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
         try:
             if action == "undo":
                 content = Undo.model_validate(content).model_dump()
             event = Event(self._last + 1, name, version, action, actor.strip(), at, content)
             if action == "undo":
+                check_undo(self._items[name], history, content["version"])
                 replayed([*history, event])
             else:
                 apply_event(self._items.get(name), event)
@@ -225,12 +342,22 @@ class Store:
             first = error.errors(include_url=False)[0]
             place = ".".join(str(part) for part in first["loc"])
             raise RuleError(f"{name}: {action}: {place}: {first['msg']}") from None
+        self._write(event)
+        self._catch_up()
+
+    def _write(self, event: Event) -> None:
         self._connection.execute(
             "INSERT INTO events (item, version, action, actor, at, content)"
             " VALUES (?, ?, ?, ?, ?, ?)",
-            (name, version, action, event.actor, at, json.dumps(content, ensure_ascii=False)),
+            (
+                event.item,
+                event.version,
+                event.action,
+                event.actor,
+                event.at,
+                json.dumps(event.content, ensure_ascii=False),
+            ),
         )
-        self._catch_up()
 
     def _catch_up(self) -> None:
         """Take in the events that were written since, by this process or another."""
@@ -267,6 +394,21 @@ class Store:
                 self._history, self._items, self._last = {}, {}, 0
             raise
         self._connection.execute("COMMIT")
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+
+
+def _shuffled(*parts: str) -> bytes:
+    """A sort key in no order that anybody could guess, the same every time."""
+    return hashlib.sha256("\0".join(parts).encode()).digest()
+
+
+def _gold_content(draft: GoldDraft) -> dict[str, Any]:
+    known = draft.model_dump(include=set(Gold.model_fields))
+    item = Draft.model_validate(draft.model_dump(exclude=set(Gold.model_fields)))
+    return {"draft": item.model_dump(mode="json"), "kind_source": "", "gold": known}
 
 
 def _import_content(draft: Draft) -> dict[str, Any]:
@@ -326,19 +468,33 @@ def collected_rankings(items: Iterable[Item]) -> list[Ranking]:
 
 
 def export(store: Store, folder: Path) -> dict[str, int]:
-    """Write `records.jsonl` and `rankings.jsonl`, as `curate` reads them, and `ratings.jsonl`.
+    """Write `records.jsonl` and `rankings.jsonl`, as `curate` reads them, `ratings.jsonl`, and all
+    that happened as `history.jsonl`.
 
     Return how many rows each file has. A file is the old one or wholly the new one.
     """
     rows = exported_lines(store.items())
+    rows["history.jsonl"] = [
+        json.dumps(asdict(event), ensure_ascii=False) for event in store.events()
+    ]
     for name, lines in rows.items():
         write_text(folder / name, "".join(line + "\n" for line in lines))
     return {name: len(lines) for name, lines in rows.items()}
 
 
+def read_history(path: Path) -> list[Event]:
+    """Read `history.jsonl` back, for `Store.restore`.
+
+    raises: DataError when a line is no event.
+    """
+    faults = Faults()
+    rows = read_rows(path, _EventRow, faults)
+    faults.check()
+    return [Event(**dict(entry.row)) for entry in rows]
+
+
 def exported_lines(items: Sequence[Item]) -> dict[str, list[str]]:
-    """Return the lines of each file that `export` writes; ratings only of items rated to the
-    end."""
+    """Return the lines of records, rankings and ratings; ratings only of items rated to the end."""
     return {
         "records.jsonl": [record.model_dump_json() for record in accepted_records(items)],
         "rankings.jsonl": [ranking.model_dump_json() for ranking in collected_rankings(items)],
@@ -349,3 +505,13 @@ def exported_lines(items: Sequence[Item]) -> dict[str, list[str]]:
             for rating in item.ratings
         ],
     }
+
+
+class _EventRow(Row):
+    number: int
+    item: str
+    version: int
+    action: Action
+    actor: str
+    at: str
+    content: dict[str, Any]

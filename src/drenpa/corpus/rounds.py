@@ -4,8 +4,9 @@ error.
 Round 1 edits and classifies questions only, round 2 answers only; in round 3 three people who did
 not edit the item rate it without seeing each other, one who did neither adjudicates what they
 dispute, and repairs send it back to be rated again. Accepted items have their candidate answers
-ranked, with a note on each. To undo is a new event. Everything here is plain values; `annotate`
-keeps the events.
+ranked, with a note on each. Control items, whose rating is known beforehand, are rated by everybody
+and never leave round 3. To undo is a new event. Everything here is plain values; `annotate` keeps
+the events.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from drenpa.core.errors import DrenpaError
 from drenpa.core.knowledge import Kind, Stability
 from drenpa.core.records import Identifier, Row, Text
-from drenpa.corpus.audit import RATERS, Rating, disputes, faults_found, majority_kind
+from drenpa.corpus.audit import RATERS, Rating, Score, disputes, faults_found, majority_kind
 
 Phase = Literal["question", "answer", "audit", "adjudication", "accepted", "rejected"]
 Action = Literal[
@@ -31,9 +32,22 @@ Action = Literal[
     "adjudicate",
     "add_candidate",
     "rank",
+    "assign",
     "undo",
 ]
 PHASES: tuple[Phase, ...] = get_args(Phase)
+_TEXT: frozenset[Action] = frozenset({"edit_question", "edit_answer", "repair", "adjudicate"})
+_RESTS_ON: Mapping[Action, frozenset[Action]] = {
+    "rate": _TEXT,
+    "add_candidate": _TEXT,
+    "rank": _TEXT | {"add_candidate"},
+    "edit_question": _TEXT,
+    "edit_answer": _TEXT,
+    "adjudicate": _TEXT,
+    "repair": _TEXT | {"rate", "rank"},
+}
+"""The steps of others that a step must have seen; ratings, orders and assignments of several people
+do not touch each other."""
 
 
 class RuleError(DrenpaError):
@@ -64,6 +78,29 @@ class Draft(Row):
     demand: float = Field(default=1.0, ge=0)
     tags: tuple[str, ...] = ()
     candidates: tuple[CandidateDraft, ...] = ()
+
+
+class Gold(Row):
+    """What is known beforehand of a control item; a score that is None is not held against
+    anyone."""
+
+    agrees: bool
+    kind: Kind
+    quality: Score | None = None
+    diversity: Score | None = None
+    timeliness: Score | None = None
+    professionalism: Score | None = None
+
+
+class GoldDraft(Gold):
+    """A control item as it comes in."""
+
+    id: Identifier
+    question: Text
+    answer: Text
+    language: str = "en"
+    source: str = ""
+    tags: tuple[str, ...] = ()
 
 
 class QuestionEdit(Row):
@@ -112,6 +149,19 @@ class Order(Row):
     ranks: Annotated[tuple[Ranked, ...], Field(min_length=2)]
 
 
+class Assignment(Row):
+    """Who is to work on the item in a phase; an empty list opens it to everyone again."""
+
+    phase: Phase
+    people: tuple[Identifier, ...]
+
+    @model_validator(mode="after")
+    def _people_are_distinct(self) -> Assignment:
+        if len(set(self.people)) < len(self.people):
+            raise ValueError("a person stands twice")
+        return self
+
+
 class Undo(Row):
     """Take back the event that made this version."""
 
@@ -135,12 +185,14 @@ class Event:
 class Item:
     """An item after some of its events.
 
-    version:     of its last event; whoever writes next must name it.
+    version:     of its last event; whoever writes next names the version they had seen.
     kind_source: who says what kind it is: rules, person, or draft (it came with the import).
     editors:     who changed question or answer; they cannot rate or adjudicate.
     ratings:     of the present text only.
     orders:      annotator → order of the candidates.
     remark:      why it is where it is: what the raters dispute, why it was rejected.
+    gold:        of a control item, what its ratings should be.
+    assigned:    phase → who is to work on it then; nobody named is everybody.
     """
 
     id: str
@@ -160,6 +212,17 @@ class Item:
     candidates: tuple[CandidateDraft, ...] = ()
     orders: Mapping[str, Order] = field(default_factory=dict)
     remark: str = ""
+    gold: Gold | None = None
+    assigned: Mapping[Phase, tuple[str, ...]] = field(default_factory=dict)
+
+    def is_open_to(self, person: str) -> bool:
+        """Whether the present phase is not assigned to others."""
+        people = self.assigned.get(self.phase, ())
+        return not people or person in people
+
+    def is_hidden_from(self, person: str) -> bool:
+        """Whether the person rates it blind: not told who wrote it, nor what others made of it."""
+        return self.phase == "audit" and person not in self.editors
 
     def rating_of(self, rater: str) -> Rating | None:
         """Return the person's rating of the present text, if there is one."""
@@ -174,6 +237,8 @@ class Item:
 
 def may_work(item: Item, person: str) -> bool:
     """Whether the person has something to do on the item in its present phase."""
+    if not item.is_open_to(person):
+        return False
     if item.phase in ("question", "answer"):
         return True
     rated = item.rating_of(person) is not None
@@ -184,7 +249,7 @@ def may_work(item: Item, person: str) -> bool:
 
 
 def apply_event(item: Item | None, event: Event) -> Item:
-    """Return the item after the event; `undo` is `replay`'s business.
+    """Return the item after the event; `undo` is the business of `replayed`.
 
     raises: RuleError when the event is against the rules.
     """
@@ -212,42 +277,82 @@ def replayed(history: Sequence[Event]) -> Item:
     raises: RuleError when the history breaks the rules, as an undo of somebody else's step does.
     """
     item: Item | None = None
-    for event in _standing(history):
+    for event in standing(history):
         item = apply_event(item, event)
     if item is None:
         raise RuleError(f"{history[0].item}: its history has no beginning")
     return replace(item, version=history[-1].version)
 
 
-def _standing(history: Sequence[Event]) -> list[Event]:
-    """The events that were not undone.
+def missed(history: Sequence[Event], action: Action, seen: int) -> Event | None:
+    """Return the last event after version `seen` that whoever takes the step must know of."""
+    made_by = {event.version: event.action for event in history}
+    for event in reversed(history):
+        if event.version <= seen:
+            return None
+        touched = made_by[event.content["version"]] if event.action == "undo" else event.action
+        if touched in _RESTS_ON.get(action, ()):
+            return event
+    return None
 
-    raises: RuleError when an undo names anything but the person's own last standing event.
+
+def check_undo(item: Item, history: Sequence[Event], version: int) -> None:
+    """Refuse to take back a rating once all are in, since its author has seen the others by then.
+
+    raises: RuleError.
     """
-    standing: list[Event] = []
+    undone = next((event for event in history if event.version == version), None)
+    if undone is not None and undone.action == "rate" and item.phase != "audit":
+        raise RuleError(
+            f"{item.id}: all ratings are in and can be seen, so none is taken back; "
+            "repair the item to have it rated anew"
+        )
+
+
+def standing(history: Sequence[Event]) -> list[Event]:
+    """Return the events that were not undone.
+
+    raises: RuleError when an undo names anything but the person's own last step, or one that others
+            have built upon.
+    """
+    left: list[Event] = []
     for event in history:
         if event.action != "undo":
-            standing.append(event)
+            left.append(event)
             continue
-        last = standing[-1]
-        if event.content["version"] != last.version:
+        place = next(
+            (n for n, known in enumerate(left) if known.version == event.content["version"]), -1
+        )
+        if place < 0:
+            raise RuleError(f"{event.item}: version {event.content['version']} is no step to undo")
+        undone = left[place]
+        _check_undoable(undone, event.actor)
+        alike = {undone.action, "assign"} if undone.action in ("rate", "rank") else {"assign"}
+        if any(later.action not in alike for later in left[place + 1 :]):
             raise RuleError(
-                f"{event.item}: only the last step can be undone, version {last.version}"
+                f"{event.item}: others have built on that step; only the last step can be undone, "
+                f"version {left[-1].version}"
             )
-        if last.action == "import":
-            raise RuleError(f"{event.item}: an import cannot be undone; reject the item instead")
-        if last.actor != event.actor:
-            raise RuleError(f"{event.item}: {last.actor} did that step; only they can undo it")
-        standing.pop()
-    return standing
+        del left[place]
+    return left
+
+
+def _check_undoable(event: Event, actor: str) -> None:
+    if event.action == "import":
+        raise RuleError(f"{event.item}: an import cannot be undone; reject the item instead")
+    if event.action == "assign":
+        raise RuleError(f"{event.item}: an assignment is changed by a new one, not undone")
+    if event.actor != actor:
+        raise RuleError(f"{event.item}: {event.actor} did that step; only they can undo it")
 
 
 def _imported(event: Event) -> Item:
     draft = Draft.model_validate(event.content["draft"])
+    known = event.content.get("gold")
     return Item(
         id=event.item,
         version=event.version,
-        phase="question",
+        phase="audit" if known else "question",
         question=draft.question,
         answer=draft.answer,
         kind=draft.kind,
@@ -258,11 +363,12 @@ def _imported(event: Event) -> Item:
         demand=draft.demand,
         tags=draft.tags,
         candidates=draft.candidates,
+        gold=Gold.model_validate(known) if known else None,
     )
 
 
 def _edit_question(item: Item, actor: str, content: Mapping[str, Any]) -> Item:
-    _need(item, "question", "round 1 edits questions")
+    _need(item, "question", "round 1 edits questions", actor)
     edit = QuestionEdit.model_validate(content)
     return replace(
         item,
@@ -273,12 +379,13 @@ def _edit_question(item: Item, actor: str, content: Mapping[str, Any]) -> Item:
         stability=edit.stability,
         demand=edit.demand,
         editors=item.editors | {actor},
+        orders=_orders_of(item, edit.question),
         remark="",
     )
 
 
 def _edit_answer(item: Item, actor: str, content: Mapping[str, Any]) -> Item:
-    _need(item, "answer", "round 2 edits answers")
+    _need(item, "answer", "round 2 edits answers", actor)
     edit = AnswerEdit.model_validate(content)
     return replace(
         item,
@@ -293,14 +400,14 @@ def _edit_answer(item: Item, actor: str, content: Mapping[str, Any]) -> Item:
 
 
 def _rate(item: Item, actor: str, content: Mapping[str, Any]) -> Item:
-    _need(item, "audit", "round 3 rates")
+    _need(item, "audit", "round 3 rates", actor)
     rating = Rating.model_validate({**content, "rater": actor})
     if actor in item.editors:
         raise RuleError(f"{item.id}: {actor} edited it; three others rate it")
     if item.rating_of(actor) is not None:
         raise RuleError(f"{item.id}: {actor} has rated it; undo that rating to give another")
     ratings = (*item.ratings, rating)
-    if len(ratings) < RATERS:
+    if item.gold or len(ratings) < RATERS:
         return replace(item, ratings=ratings)
     disputed = disputes(ratings)
     if disputed:
@@ -316,8 +423,10 @@ def _rate(item: Item, actor: str, content: Mapping[str, Any]) -> Item:
 
 
 def _repair(item: Item, actor: str, content: Mapping[str, Any]) -> Item:
-    if item.phase not in ("audit", "adjudication", "rejected"):
+    if item.phase in ("question", "answer"):
         raise RuleError(f"{item.id}: is in phase {item.phase}; repairs belong to round 3")
+    if item.gold:
+        raise RuleError(f"{item.id}: is a control item; it stays as it is, only rate it")
     repair = Repair.model_validate(content)
     return replace(
         item,
@@ -328,12 +437,13 @@ def _repair(item: Item, actor: str, content: Mapping[str, Any]) -> Item:
         kind_source="person",
         editors=item.editors | {actor},
         ratings=(),
+        orders=_orders_of(item, repair.question),
         remark="",
     )
 
 
 def _adjudicate(item: Item, actor: str, content: Mapping[str, Any]) -> Item:
-    _need(item, "adjudication", "an adjudicator decides what raters dispute")
+    _need(item, "adjudication", "an adjudicator decides what raters dispute", actor)
     decision = Decision.model_validate(content)
     if actor in item.editors or item.rating_of(actor) is not None:
         raise RuleError(f"{item.id}: {actor} edited or rated it; somebody else adjudicates")
@@ -360,7 +470,7 @@ def _add_candidate(item: Item, _actor: str, content: Mapping[str, Any]) -> Item:
 
 
 def _rank(item: Item, actor: str, content: Mapping[str, Any]) -> Item:
-    _need(item, "accepted", "candidates are ranked once the item is accepted")
+    _need(item, "accepted", "candidates are ranked once the item is accepted", actor)
     order = Order.model_validate(content)
     ranked = sorted(entry.candidate for entry in order.ranks)
     if ranked != sorted(candidate.id for candidate in item.candidates):
@@ -368,9 +478,23 @@ def _rank(item: Item, actor: str, content: Mapping[str, Any]) -> Item:
     return replace(item, orders={**item.orders, actor: order})
 
 
-def _need(item: Item, phase: Phase, rule: str) -> None:
+def _assign(item: Item, _actor: str, content: Mapping[str, Any]) -> Item:
+    assignment = Assignment.model_validate(content)
+    if item.gold:
+        raise RuleError(f"{item.id}: is a control item; everybody rates it")
+    return replace(item, assigned={**item.assigned, assignment.phase: assignment.people})
+
+
+def _orders_of(item: Item, question: str) -> Mapping[str, Order]:
+    """The orders that still hold: those of answers to the same question."""
+    return item.orders if question == item.question else {}
+
+
+def _need(item: Item, phase: Phase, rule: str, actor: str) -> None:
     if item.phase != phase:
         raise RuleError(f"{item.id}: is in phase {item.phase}; {rule}, in phase {phase}")
+    if not item.is_open_to(actor):
+        raise RuleError(f"{item.id}: is assigned to others; take one of yours")
 
 
 _STEPS: Mapping[str, Callable[[Item, str, Mapping[str, Any]], Item]] = {
@@ -381,4 +505,5 @@ _STEPS: Mapping[str, Callable[[Item, str, Mapping[str, Any]], Item]] = {
     "adjudicate": _adjudicate,
     "add_candidate": _add_candidate,
     "rank": _rank,
+    "assign": _assign,
 }

@@ -24,7 +24,18 @@ from drenpa.core.knowledge import KINDS, STABILITIES
 from drenpa.corpus.annotate import Store, exported_lines, read_drafts
 from drenpa.corpus.audit import ASPECTS
 from drenpa.corpus.clean import clean_text
-from drenpa.corpus.rounds import PHASES, Action, ConflictError, Event, Item, RuleError, may_work
+from drenpa.corpus.rounds import (
+    PHASES,
+    Action,
+    ConflictError,
+    Event,
+    Item,
+    RuleError,
+    check_undo,
+    may_work,
+    replayed,
+    standing,
+)
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 PAGE = 50  # items on a page of the list
@@ -95,6 +106,7 @@ def create_app(store_path: Path | str, *, hosts: Sequence[str] = LOOPBACK) -> Fa
     ) -> HTMLResponse:
         person = _person(request)
         history = store.history(item.id)
+        blind = item.is_hidden_from(person)
         return page(
             "item.html",
             request,
@@ -107,10 +119,13 @@ def create_app(store_path: Path | str, *, hosts: Sequence[str] = LOOPBACK) -> Fa
             own_order={e.candidate: e for e in item.orders[person].ranks}
             if person in item.orders
             else {},
-            history=[_told(event, item, person) for event in reversed(history)],
-            can_undo=len(history) > 1
-            and history[-1].actor == person
-            and history[-1].action not in ("undo", "import"),
+            blind=blind,
+            history=[
+                _told(event, person)
+                for event in reversed(history)
+                if event.actor == person or not blind
+            ],
+            undoable=_undoable(item, history, person),
         )
 
     @app.get("/")
@@ -231,7 +246,7 @@ def _content(action: str, form: Form, item: Item) -> dict[str, Any]:
     """The fields of an action from those of its form; the store checks them."""
     texts = {name: clean_text(value) for name, value in form.items()}
     if action == "undo":
-        return {"version": item.version}
+        return {"version": form.get("version", "")}
     if action == "add_candidate":
         taken = {candidate.id for candidate in item.candidates}
         free = (name for name in string.ascii_lowercase if name not in taken)
@@ -253,11 +268,23 @@ def _content(action: str, form: Form, item: Item) -> dict[str, Any]:
     return content
 
 
-def _told(event: Event, item: Item, person: str) -> dict[str, Any]:
-    """An event as the history shows it; what other raters and annotators said stays hidden."""
-    hidden = event.actor != person and (
-        event.action == "rank" or (event.action == "rate" and item.phase == "audit")
-    )
+def _undoable(item: Item, history: Sequence[Event], person: str) -> int | None:
+    """The version that the person's last step made, if they can take it back."""
+    own = [event for event in standing(history) if event.actor == person]
+    if not own:
+        return None
+    try:
+        trial = {"version": own[-1].version}
+        check_undo(item, history, own[-1].version)
+        replayed([*history, Event(0, item.id, item.version + 1, "undo", person, "", trial)])
+    except RuleError:
+        return None
+    return own[-1].version
+
+
+def _told(event: Event, person: str) -> dict[str, Any]:
+    """An event as the history shows it; the orders of other annotators stay hidden."""
+    hidden = event.actor != person and event.action == "rank"
     values = event.content.get("draft", event.content)
     return {
         "version": event.version,
