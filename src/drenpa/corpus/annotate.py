@@ -258,16 +258,16 @@ class Store:
             key=lambda item: (
                 phase not in item.assigned,
                 -len(item.ratings),
-                _shuffled(person, item.id),
+                shuffled(person, item.id),
             ),
         )
         gold = sorted(
-            (item for item in found if item.gold), key=lambda item: _shuffled(person, item.id)
+            (item for item in found if item.gold), key=lambda item: shuffled(person, item.id)
         )
         rated = sum(item.rating_of(person) is not None for item in items)
         mixed: list[Item] = []
         for item in own:
-            while gold and _shuffled(person, f"gold {rated + len(mixed)}")[0] % GOLD_EVERY == 0:
+            while gold and shuffled(person, f"gold {rated + len(mixed)}")[0] % GOLD_EVERY == 0:
                 mixed.append(gold.pop())
             mixed.append(item)
         return mixed
@@ -400,8 +400,8 @@ def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
 
 
-def _shuffled(*parts: str) -> bytes:
-    """A sort key in no order that anybody could guess, the same every time."""
+def shuffled(*parts: str) -> bytes:
+    """Return a sort key that follows no pattern and is the same every time."""
     return hashlib.sha256("\0".join(parts).encode()).digest()
 
 
