@@ -1,0 +1,75 @@
+"""What may identify a person is found where it holds up, and replaced without touching the rest."""
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drenpa.corpus.personal import SORTS, count_personal, find_personal, scrub_personal
+
+
+@pytest.mark.parametrize(
+    ("text", "sort", "stretch"),
+    [
+        ("write to a.b+c@mail.example.org.", "email", "a.b+c@mail.example.org"),
+        ("邮箱：tashi@example.cn，谢谢", "email", "tashi@example.cn"),
+        ("pema [at] example.org", "email", "pema [at] example.org"),
+        ("4111 1111 1111 1111", "card", "4111 1111 1111 1111"),  # the networks' own test numbers
+        ("card 378282246310005.", "card", "378282246310005"),
+        ("5555-5555-5555-4444", "card", "5555-5555-5555-4444"),
+        ("GB82 WEST 1234 5698 7654 32", "iban", "GB82 WEST 1234 5698 7654 32"),
+        ("身份证11010519491231002X。", "china-id", "11010519491231002X"),  # GB 11643's example
+        ("2341 2341 2346", "india-id", "2341 2341 2346"),
+        ("from 8.8.8.8 today", "ip", "8.8.8.8"),
+        ("2001:4860:4860::8888", "ip", "2001:4860:4860::8888"),
+        ("+975 2 334 567", "phone", "+975 2 334 567"),
+        ("手机13812345678", "phone", "13812345678"),
+        ("Tel.: (01892) 221-345", "phone", "(01892) 221-345"),
+        ("ཁ་པར་ཨང་། ༠༡༨༩༢ ༢༢༡ ༣༤༥", "phone", "༠༡༨༩༢ ༢༢༡ ༣༤༥"),
+        ("00 41 44 668 18 00", "phone", "00 41 44 668 18 00"),
+    ],
+)
+def test_what_identifies_is_found_whole(text, sort, stretch):
+    (found,) = find_personal(text)
+    assert (found.sort, text[found.start : found.end]) == (sort, stretch)
+    assert scrub_personal(text) == (text.replace(stretch, f"[{sort}]"), {sort: 1})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "4111 1111 1111 1112",  # Luhn fails
+        "0000 0000 0000 0000",
+        "GB82 WEST 1234 5698 7654 33",
+        "110105194912310021",  # the check character fails
+        "11010519491331002X",  # a thirteenth month
+        "2341 2341 2347",
+        "999.8.8.8 and 127.0.0.1 and 192.168.0.1",
+        "version 8.2.3.4 of section 1.2.3.4.5",
+        "at 12:30:45, from 1949-10-01 to 2019.5.12",
+        "1959年有80000人 and 3.14159265358979",
+        "ISBN 978-3-16-148410-0",
+        "a @ b, @name, user@localhost",
+        "the year 2008 phone market grew",
+        "༡༩༥༩ ལོར་མི་ ༨༠༠༠༠",
+    ],
+)
+def test_what_only_looks_alike_is_left(text):
+    assert find_personal(text) == []
+    assert scrub_personal(text) == (text, {})
+
+
+def test_a_text_with_several_keeps_its_words_between_them():
+    text = "Ask pema@example.org (tel 01892 221345) or lobsang@example.org."
+    scrubbed, counts = scrub_personal(text)
+    assert scrubbed == "Ask [email] (tel [phone]) or [email]."
+    assert counts == count_personal(text) == {"email": 2, "phone": 1}
+
+
+@given(st.text(alphabet="0123456789༠༡@.+-: ()aZཀ电话tel\n", max_size=80) | st.text(max_size=80))
+def test_findings_stand_apart_and_scrubbing_leaves_none(text):
+    found = find_personal(text)
+    assert all(one.end <= two.start for one, two in itertools.pairwise(found))
+    assert all(one.sort in SORTS and one.start < one.end for one in found)
+    assert sum(scrub_personal(text)[1].values()) == len(found)
