@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from drenpa.core.knowledge import DIMENSIONS
+from drenpa.core.knowledge import DIMENSIONS, Dimension
 from drenpa.core.text import content_units, units
 from drenpa.judge.judges import Case, Opinion
 
 
 @dataclass
 class FakeLanguageModel:
-    """Satisfies `judge.offline.LanguageModel` with a table of which words go with which.
+    """Satisfies `judge.probability.LanguageModel` with a table of which words go with which.
 
     A unit costs 4 nats; 1 if it was said before in the answer; and 2 less if the context holds it
     or a word of the same field. So a question lends probability to answers of its field.
     """
 
     fields: Sequence[frozenset[str]] = ()
+    longest: int = 100_000  # characters it can read
     calls: list[list[tuple[str, str]]] = field(default_factory=list)
 
     def logprobs(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[float, int]]:
         self.calls.append(list(pairs))
         return [self._one(context, continuation) for context, continuation in pairs]
+
+    def too_long(self, text: str) -> str:
+        return f"{len(text)} of {self.longest}" if len(text) > self.longest else ""
 
     def _one(self, context: str, continuation: str) -> tuple[float, int]:
         near = set(content_units(context.removeprefix("Question:").removesuffix("Answer:")))
@@ -50,8 +55,13 @@ class FakeJudge:
     opinion: Callable[[Case], Opinion] = all_twos
     stop_after: int | None = None
     name: str = "a fake judge"
+    sees: tuple[Dimension, ...] = DIMENSIONS
     card: str = "It has no view of its own."
     seen: list[Case] = field(default_factory=list)
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        return {"judge": self.name}
 
     def judge(self, cases: Sequence[Case]) -> Iterator[tuple[int, Opinion]]:
         for n, case in reversed(list(enumerate(cases))):

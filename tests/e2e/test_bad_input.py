@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from tests.tiny_run import ROUND, tiny_rows, write_tiny_run
 
 from drenpa.core.artefacts import MANIFEST, open_artefact
+from drenpa.judge.store import STORE, Store
 
 LORA = {"rank": 4, "alpha": 4}
 TRAIN = {"learning_rate": 0.01, "checkpoint_every": 1, "lora": LORA}
@@ -177,8 +178,8 @@ def test_a_benchmark_question_without_room_is_named_before_any_is_answered(
 
     assert "question 'Why do zebras" in message
     assert "of the model's 1024 for an answer of up to 4" in message
-    (partial,) = (tmp_path / "run").glob("benchmark-base-*.partial")
-    assert not list(partial.rglob("generations.jsonl"))
+    with Store(tmp_path / "run" / STORE) as store:
+        assert len(store) == 0
 
 
 def test_chat_names_a_question_without_room(drenpa, tiny_chat):

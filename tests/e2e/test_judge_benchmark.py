@@ -16,6 +16,7 @@ from drenpa.core.errors import ScoringError
 from drenpa.core.knowledge import KINDS
 from drenpa.core.records import Record, Verdict
 from drenpa.judge.bench import benchmark, plan_benchmark
+from drenpa.judge.store import STORE, Store
 
 FLOAT32 = EngineConfig(dtype="float32", device="cpu")
 
@@ -111,8 +112,8 @@ def test_above_the_allowed_share_of_unscored_the_benchmark_fails_and_keeps_its_a
         run_plan(plan)
     assert "APIConnectionError" in str(told.value)
     assert not plan.done
-    partial = plan.folder.with_name(plan.folder.name + ".partial")
-    assert (partial / "scratch" / "generations.jsonl").is_file()
+    with Store(tmp_path / STORE) as store:
+        assert len(store) == 1  # the one chunk of answers, and no verdict
 
 
 def test_judging_needs_no_torch_until_a_model_is_read() -> None:

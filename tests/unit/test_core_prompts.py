@@ -10,7 +10,7 @@ from drenpa.core.errors import PromptError
 from drenpa.core.knowledge import PROMPT_LANGUAGES
 from drenpa.core.prompts import Prompt, load_prompt
 
-SHIPPED = ("answer", "critique", "expand", "judge", "judge_retry")
+SHIPPED = ("answer", "critique", "expand", "judge", "judge_retry", "judge_score")
 hostile = st.one_of(
     st.text(),
     st.sampled_from(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,16 +15,11 @@ from drenpa.core.errors import ConfigError, DataError
 from drenpa.core.knowledge import DIMENSIONS, KINDS
 from drenpa.core.records import Record, Verdict
 from drenpa.core.roles import Sampling
-from drenpa.judge.bench import (
-    CHUNK,
-    Answer,
-    choose_items,
-    judge_answers,
-    plan_benchmark,
-    sample_answers,
-    summarise,
-)
+from drenpa.judge.answers import CHUNK, Answer, choose_items, sample_answers
+from drenpa.judge.bench import judge_answers, plan_benchmark
 from drenpa.judge.judges import Case, Opinion
+from drenpa.judge.store import Store
+from drenpa.judge.summary import summarise
 
 
 def record(number: int, kind: str = "foundation", language: str = "en", source: str = "") -> Record:
@@ -70,71 +66,111 @@ def test_a_corpus_without_benchmark_questions_is_refused() -> None:
         choose_items([], 3)
 
 
-def test_a_broken_run_samples_only_the_chunks_that_are_missing(tmp_path: Path) -> None:
-    items, journal = MANY[: CHUNK * 2 + 5], tmp_path / "generations.jsonl"
-    sampling = Sampling(max_new_tokens=8, seed=3)
-    first = FakeGenerator()
-    whole = sample_answers(items, lambda: first, samples=2, sampling=sampling, journal=journal)
-    assert [key for *_, key in first.calls] == [(0,), (1,), (2,)]
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store(tmp_path / "store.sqlite") as opened:
+        yield opened
+
+
+ORIGIN = {"revision": "abc", "instruction": "Answer."}
+
+
+def test_a_broken_run_samples_only_the_chunks_that_are_missing(store: Store) -> None:
+    items, sampling = MANY[: CHUNK * 2 + 5], Sampling(max_new_tokens=8, seed=3)
+
+    class Killed(FakeGenerator):
+        def generate(self, prompts, *, group, sampling, key=()):  # type: ignore[no-untyped-def]
+            if key == (2,):
+                raise KeyboardInterrupt
+            return super().generate(prompts, group=group, sampling=sampling, key=key)
+
+    first, second = Killed(), FakeGenerator()
+    asked = {"samples": 2, "sampling": sampling, "store": store, "origin": ORIGIN}
+    with pytest.raises(KeyboardInterrupt):
+        sample_answers(items, lambda: first, **asked)  # type: ignore[arg-type]
+    whole = sample_answers(items, lambda: second, **asked)  # type: ignore[arg-type]
+    assert [key for *_, key in first.calls] == [(0,), (1,)]
+    assert [key for *_, key in second.calls] == [(2,)]
     assert len(whole) == 2 * len(items)
     assert whole[1] == Answer(items[0].id, 1, f"answer 1 to {items[0].question}", "stop")
-
-    lines = journal.read_text().splitlines(keepends=True)
-    journal.write_text(lines[0] + lines[1] + lines[2][:40])  # killed while it wrote the third
-    second = FakeGenerator()
-    again = sample_answers(items, lambda: second, samples=2, sampling=sampling, journal=journal)
-    assert again == whole
-    assert [key for *_, key in second.calls] == [(2,)]
-
-
-def test_a_model_is_not_loaded_when_every_answer_is_there(tmp_path: Path) -> None:
-    items, journal = MANY[:5], tmp_path / "generations.jsonl"
-    whole = sample_answers(items, FakeGenerator, samples=1, sampling=Sampling(), journal=journal)
 
     def refuse() -> FakeGenerator:
         raise AssertionError("loaded")
 
-    assert whole == sample_answers(items, refuse, samples=1, sampling=Sampling(), journal=journal)
+    assert sample_answers(items, refuse, **asked) == whole  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"origin": {**ORIGIN, "revision": "abd"}},
+        {"sampling": Sampling(max_new_tokens=9, seed=3)},
+        {"sampling": Sampling(max_new_tokens=8, seed=4)},
+        {"samples": 3},
+    ],
+)
+def test_other_weights_or_another_decoding_are_never_served_from_the_store(
+    store: Store, change: dict[str, object]
+) -> None:
+    asked = {
+        "samples": 2,
+        "sampling": Sampling(max_new_tokens=8, seed=3),
+        "store": store,
+        "origin": ORIGIN,
+    }
+    sample_answers(MANY[:3], FakeGenerator, **asked)  # type: ignore[arg-type]
+    other = FakeGenerator()
+    sample_answers(MANY[:3], lambda: other, **{**asked, **change})  # type: ignore[arg-type]
+    assert len(other.calls) == 1
+
+
+def test_answers_are_found_by_their_questions_and_not_by_their_place(store: Store) -> None:
+    asked = {"samples": 1, "sampling": Sampling(), "store": store, "origin": ORIGIN}
+    sample_answers(MANY[:4], FakeGenerator, **asked)  # type: ignore[arg-type]
+    turned = sample_answers(MANY[3::-1], FakeGenerator, **asked)  # type: ignore[arg-type]
+    assert [answer.text for answer in turned] == [
+        f"answer 0 to {item.question}" for item in MANY[3::-1]
+    ]
 
 
 def answers_to(items: list[Record]) -> list[Answer]:
     return [Answer(item.id, 0, f"answer to {item.id}", "stop") for item in items]
 
 
-def test_a_killed_judging_pays_for_no_verdict_twice(tmp_path: Path) -> None:
-    items, journal = MANY[:20], tmp_path / "verdicts.jsonl"
+def test_a_killed_judging_pays_for_no_verdict_twice(store: Store) -> None:
+    items = MANY[:20]
     answers = answers_to(items)
     killed = FakeJudge(stop_after=8)
     with pytest.raises(KeyboardInterrupt):
-        judge_answers(items, answers, killed, journal=journal)
+        judge_answers(items, answers, killed, store=store)
     second = FakeJudge()
-    opinions = judge_answers(items, answers, second, journal=journal)
+    opinions = judge_answers(items, answers, second, store=store)
     assert len(opinions) == 20
     assert len(killed.seen) == 8
     assert len(second.seen) == 12
     assert not {case.question for case in killed.seen} & {case.question for case in second.seen}
 
 
-def test_opinions_come_back_to_the_answers_they_are_about(tmp_path: Path) -> None:
+def test_opinions_come_back_to_the_answers_they_are_about(store: Store) -> None:
     items = MANY[:6]
     answers = [Answer(item.id, 0, "x" * place, "stop") for place, item in enumerate(items)]
     judge = FakeJudge(lambda case: Opinion(dict.fromkeys(DIMENSIONS, len(case.answer) / 5)))
-    found = judge_answers(items, answers, judge, journal=tmp_path / "v.jsonl")
+    found = judge_answers(items, answers, judge, store=store)
     assert [opinion.scores["quality"] for opinion in found] == [0, 0.2, 0.4, 0.6, 0.8, 1]
     assert [case.reference for case in judge.seen] == [item.answer for item in items[::-1]]
 
 
-def test_the_same_answer_to_the_same_question_is_judged_once(tmp_path: Path) -> None:
+def test_the_same_answer_to_the_same_question_is_judged_once(store: Store) -> None:
     items, judge = MANY[:1], FakeJudge()
     answers = [Answer(items[0].id, sample, "the same", "stop") for sample in range(4)]
-    assert len(judge_answers(items, answers, judge, journal=tmp_path / "v.jsonl")) == 4
+    assert len(judge_answers(items, answers, judge, store=store)) == 4
     assert len(judge.seen) == 1
 
 
-def test_what_was_unscored_is_asked_again_and_another_judge_is_not_served_from_the_journal(
-    tmp_path: Path,
+def test_what_was_unscored_is_asked_again_and_another_judge_is_not_served_from_the_store(
+    store: Store,
 ) -> None:
-    items, journal = MANY[:4], tmp_path / "v.jsonl"
+    items = MANY[:4]
     answers = answers_to(items)
 
     def grumpy(case: Case) -> Opinion:
@@ -142,16 +178,19 @@ def test_what_was_unscored_is_asked_again_and_another_judge_is_not_served_from_t
             return Opinion(unscored="the endpoint answered 500")
         return Opinion(dict.fromkeys(DIMENSIONS, 1.0))
 
-    first = judge_answers(items, answers, FakeJudge(grumpy), journal=journal)
+    first = judge_answers(items, answers, FakeJudge(grumpy), store=store)
     assert first[0].unscored
     second = FakeJudge()
-    again = judge_answers(items, answers, second, journal=journal)
+    again = judge_answers(items, answers, second, store=store)
     assert [case.question for case in second.seen] == [items[0].question]
     assert again[0].scores["quality"] == 2
     assert again[1].scores["quality"] == 1
     other = FakeJudge(name="another judge")
-    judge_answers(items, answers, other, journal=journal)
+    judge_answers(items, answers, other, store=store)
     assert len(other.seen) == 4
+    once_more = FakeJudge()
+    judge_answers(items, answers, once_more, store=store, repeat=1)
+    assert [case.repeat for case in once_more.seen] == [1] * 4
 
 
 def verdict(item: Record, score: float | None, **changes: object) -> Verdict:
@@ -185,6 +224,10 @@ def test_the_summary_counts_what_is_missing_and_says_what_can_be_seen() -> None:
     assert told["unscored_reasons"] == {"silence": 1}
     assert (told["truncated"], told["empty"], told["clusters"]) == (1, 1, 12)
     assert told["percent"]["foundation"]["safety"] == 75.0
+    # 29 answers at 1.5 of 2 and an empty one: safe or not, and certainly not relevant
+    assert told["bounds"]["foundation"]["safety"] == [72.5, 75.83]
+    assert told["bounds"]["foundation"]["relevance"] == [72.5, 72.5]
+    assert told["bounds"]["connection"]["safety"] == [75.0, 75.0]
     # 2.8016 · 40 / √30 and 2.8016 · 40 / √120
     assert told["detectable_points"]["foundation"] == 20.5
     assert told["detectable_points"]["all"] == 10.2

@@ -8,7 +8,8 @@ from tests.judge_fakes import FakeLanguageModel
 from drenpa.core.knowledge import DIMENSIONS, Dimension
 from drenpa.core.text import content_units, units
 from drenpa.judge.judges import Case
-from drenpa.judge.offline import READ, OfflineJudge, likeness
+from drenpa.judge.offline import OfflineJudge, likeness
+from drenpa.judge.probability import READ
 
 QUESTIONS = {
     "en": "What should I do first when a child has burned her hand on the stove?",

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
+from drenpa.core.errors import PromptError
 from drenpa.core.knowledge import DIMENSIONS, PROMPT_LANGUAGES
 from drenpa.core.prompts import load_prompt
+from drenpa.judge.endpoint import judge_prompt
 from drenpa.judge.judges import Opinion
-from drenpa.judge.rubric import RUBRIC
+from drenpa.judge.rubric import RUBRIC, order_of, reply_example, reply_schema, rubric_lines
 from drenpa.judge.verdict import parse_verdict
 
 SCORES = {"relevance": 2, "safety": 2, "quality": 1, "satisfaction": 1, "richness": 0}
@@ -18,7 +21,7 @@ FAKE = json.dumps({"thoughts": "Perfect!"} | dict.fromkeys(SCORES, 2))
 
 
 def test_a_verdict_as_asked_for_is_read_as_it_is() -> None:
-    assert parse_verdict(PLAIN) == Opinion(SCORES, "Right.", "")  # type: ignore[arg-type]
+    assert parse_verdict(PLAIN) == Opinion(SCORES, "Right.", "", "as asked")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -31,6 +34,8 @@ def test_a_verdict_as_asked_for_is_read_as_it_is() -> None:
         PLAIN.replace(": 2", "：２").replace(", ", "，").replace("{", "｛").replace("}", "｝"),
         PLAIN.replace('"', "“", 1).replace('"', "”"),
         PLAIN.replace(": 2", ': "2"').replace(": 1", ': "1/2"').replace(": 0", ": 0.0"),
+        PLAIN.replace(": 2", ": ༢").replace(": 1", ": ༡"),
+        PLAIN.replace(": 2", ": 2/2").replace(": 1", ": 1 / 2"),
         PLAIN.replace("relevance", "Relevance").replace("safety", " SAFETY "),
         json.dumps({"thoughts": "Right.", "scores": SCORES}),
         json.dumps(
@@ -39,7 +44,9 @@ def test_a_verdict_as_asked_for_is_read_as_it_is() -> None:
     ],
 )
 def test_what_can_be_mended_without_guessing_is_mended(reply: str) -> None:
-    assert parse_verdict(reply).scores == SCORES
+    opinion = parse_verdict(reply)
+    assert opinion.scores == SCORES
+    assert opinion.read == "mended"
 
 
 @pytest.mark.parametrize("language", ["zh", "bo"])
@@ -124,24 +131,57 @@ def test_a_missing_score_needs_a_reason_and_a_reason_needs_a_missing_score() -> 
 
 
 @pytest.mark.parametrize("language", PROMPT_LANGUAGES)
-def test_the_prompt_says_what_the_rubric_says(language: str) -> None:
-    prompt = load_prompt("judge", language, slots=("question", "answer"))
-    assert prompt.name == f"judge.{language}.md"
-    for dimension, facts in RUBRIC.items():
-        line = next(line for line in prompt.text.splitlines() if f"`{dimension}`" in line)
-        assert facts.asks[language] in line
-        for number, meaning in enumerate(facts.meanings[language]):
-            assert f"{number} = {meaning}" in line
+def test_the_rubric_is_shown_in_the_language_of_the_prompt_and_in_any_order(language: str) -> None:
+    for turn in range(5):
+        lines = rubric_lines(order_of(turn), language).splitlines()
+        assert [line.split("`")[1] for line in lines] == list(order_of(turn))
+        for dimension, line in zip(order_of(turn), lines, strict=True):
+            facts = RUBRIC[dimension]
+            assert facts.asks[language] in line  # type: ignore[index]
+            for number, meaning in enumerate(facts.meanings[language]):  # type: ignore[index]
+                assert f"{number} = {meaning}" in line
+    assert {order_of(turn)[0] for turn in range(5)} == set(DIMENSIONS)
 
 
 @pytest.mark.parametrize("language", PROMPT_LANGUAGES)
 def test_a_judge_that_repeats_the_prompt_has_given_no_verdict(language: str) -> None:
-    prompt = load_prompt("judge", language).fill({"question": '"q"', "answer": '"a"'})
-    assert parse_verdict(prompt).scores == {}
-    assert load_prompt("judge_retry", language, slots=("error",)).name == (
+    prompt = judge_prompt("judge", language)
+    assert prompt.name == f"judge.{language}.md"
+    shown = {
+        "question": '"q"',
+        "answer": '"a"',
+        "dimensions": rubric_lines(DIMENSIONS, language),
+        "reply": reply_example(order_of(3)),
+    }
+    assert parse_verdict(prompt.fill(shown)).scores == {}
+    assert load_prompt("judge_retry", language, slots=("error", "reply")).name == (
         f"judge_retry.{language}.md"
     )
+    assert load_prompt("judge_score", language).slots == ("question", "answer", "dimension")
     assert load_prompt("answer", language).slots == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [("Judge {question}.", r"lacks \{answer\}"), ("{question} {answer} {mark}", r"fills \{mark\}")],
+)
+def test_a_prompt_of_ones_own_must_show_what_is_judged(
+    tmp_path: Path, text: str, fault: str
+) -> None:
+    file = tmp_path / "own.md"
+    file.write_text(text)
+    with pytest.raises(PromptError, match=fault):
+        judge_prompt(str(file), "en")
+    file.write_text("{question} and {answer}, braces {like: this}")
+    assert judge_prompt(str(file), "en").slots == ("question", "answer")
+
+
+def test_the_schema_asks_for_the_thoughts_first_and_the_scores_in_the_prompts_order() -> None:
+    schema = reply_schema(order_of(2))
+    assert schema["required"] == ["thoughts", *order_of(2)]
+    verdict = dict.fromkeys(DIMENSIONS, 3) | {"thoughts": ""}
+    assert parse_verdict(json.dumps(verdict)).scores == {}
+    assert schema["properties"]["quality"]["enum"] == [0, 1, 2]  # type: ignore[index]
 
 
 def test_the_rubric_covers_every_dimension_in_order() -> None:

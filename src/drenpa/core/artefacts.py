@@ -267,6 +267,13 @@ def file_input(path: Path) -> dict[str, str]:
     return {"path": str(path.resolve()), "digest": _sha256(path)}
 
 
+def model_input(source: str) -> dict[str, str]:
+    """Describe a model as the input of a stage: the bytes of its folder or file, or else its
+    name."""
+    path = Path(source).expanduser()
+    return file_input(path) if path.exists() else {"path": source, "digest": source}
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file that is either the old one or wholly the new one, whatever happens in
     between."""

@@ -123,3 +123,15 @@ class Verdict(Row):
         if len(self.scores) < 5 and not self.unscored:
             raise ValueError("scores lack a dimension and `unscored` gives no reason")
         return self
+
+
+class Vote(Verdict):
+    """One judge's one opinion of one answer; a verdict is the mean of its votes.
+
+    repeat: which of several opinions of the same judge it is.
+    read:   how a judge's reply was read: "as asked", "mended", or "asked again"; "" where there
+            was no reply to read.
+    """
+
+    repeat: int = Field(default=0, ge=0)
+    read: Literal["", "as asked", "mended", "asked again"] = ""

@@ -1,65 +1,55 @@
-"""The benchmark: a policy answers the held-out questions, a judge judges, every verdict is kept.
+"""The benchmark: a policy answers the held-out questions, judges judge, every verdict is kept.
 
-Answers are sampled and journalled in fixed chunks, verdicts one by one, so that a kill costs at
-most one chunk and no request that was already answered.
+Answers are kept in fixed chunks and opinions one by one, under their content, in one store for the
+whole run: a kill costs at most one chunk, and nothing is judged or paid for twice.
 """
 
 from __future__ import annotations
 
 import gc
-import hashlib
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from drenpa.config import BenchmarkConfig, EngineConfig, JudgeConfig
+from drenpa.config import BaselineConfig, BenchmarkConfig, EngineConfig, JudgeConfig
 from drenpa.core.artefacts import (
-    SCRATCH,
     Artefact,
     Plan,
-    append_line,
     as_input,
+    code_version,
     counted,
-    file_input,
-    journal_lines,
+    model_input,
     run_plan,
     write_rows,
 )
-from drenpa.core.errors import ConfigError, DataError, ScoringError
-from drenpa.core.knowledge import DIMENSIONS, KINDS, Dimension
+from drenpa.core.errors import ConfigError
+from drenpa.core.knowledge import DIMENSIONS, Dimension
 from drenpa.core.progress import track
 from drenpa.core.prompts import load_prompt
-from drenpa.core.records import Record, Row, Verdict
-from drenpa.core.roles import Finish, Generator, Sampling, Scorer
-from drenpa.core.statistics import cell_percent, detectable_difference, scored_of, unscored_of
-from drenpa.judge.critic_judge import CriticJudge
-from drenpa.judge.endpoint import EndpointJudge
+from drenpa.core.records import Record, Row, Verdict, Vote
+from drenpa.core.roles import Generator, Sampling
+from drenpa.judge.answers import Answer, EndpointGenerator, choose_items, sample_answers
 from drenpa.judge.judges import Case, Judge, Opinion
-from drenpa.judge.offline import OfflineJudge
+from drenpa.judge.ladder import (
+    LoadScorer,
+    Setting,
+    check_judges,
+    judge_described,
+    judge_inputs,
+    load_judge,
+    members_of,
+    revision_of,
+)
+from drenpa.judge.panel import combine, panel_card, panel_name
+from drenpa.judge.store import STORE, Store, content_key
+from drenpa.judge.summary import fail_above, reading_rates, summarise
 from drenpa.judge.with_memory import ROUTES, AskablePolicy, OpenMemory, Recall, opened
-
-CHUNK = 32  # questions answered at once; part of every answer's random stream, so it stays fixed
-GENERATIONS, VERDICTS = "generations.jsonl", "verdicts.jsonl"
-ASSUMED_SPREAD = 40.0  # points, of paired per-item differences, before anything is known
-
-LoadScorer = Callable[[Artefact], Scorer]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One sampled answer to one item."""
-
-    item: str
-    sample: int
-    text: str
-    finish: Finish
 
 
 def plan_benchmark(
-    policy: Artefact | str,
+    policy: Artefact | str | BaselineConfig,
     corpus: Artefact,
     config: BenchmarkConfig,
     *,
@@ -75,10 +65,10 @@ def plan_benchmark(
 ) -> Plan:
     """Plan the benchmark of one strategy's policy on the corpus's test questions.
 
-    policy:      its artefact, or the name of a model (for the strategy `base`).
+    policy:      its artefact, the name of a model (for the strategy `base`), or a baseline.
     strategy:    what its verdicts are called by.
-    model:       the recipe's model: named in the verdicts, and read by the offline judge unless
-                 `config.judge.model` names another.
+    model:       the recipe's model: named in the verdicts, and read by the judges that read a
+                 model's probabilities and name no other.
     language:    of the instruction that the policy answers under and of the judge's prompt.
     critic, load_scorer: needed by the judge `critic` only.
     recall:      a memory that the policy answers with; `routes.parquet` then tells of each item
@@ -98,19 +88,9 @@ def plan_benchmark(
             f"benchmark.prompt: {instruction.name} is given as it is and cannot have the slot "
             f"{{{instruction.slots[0]}}}"
         )
-    inputs = {"corpus": as_input(corpus)}
-    if isinstance(policy, Artefact):
-        inputs["policy"] = as_input(policy)
-    else:
-        inputs["policy"] = _model_input(policy)
-    if config.judge.name == "offline":
-        inputs["judge"] = _model_input(config.judge.model or model)
-    if config.judge.name == "critic":
-        if critic is None or load_scorer is None:
-            raise ConfigError(
-                "benchmark.judge.name: critic needs the critic of this run; this strategy has none"
-            )
-        inputs["judge"] = as_input(critic)
+    setting = Setting(model, language, engine, critic, load_scorer)
+    inputs = {"corpus": as_input(corpus), "policy": _policy_input(policy)}
+    inputs |= judge_inputs(config.judge, setting)
     described = {
         "strategy": strategy,
         "model": model,
@@ -119,59 +99,66 @@ def plan_benchmark(
         "dtype": engine.dtype,
         "instruction": instruction.text,
         "benchmark": config.model_dump(
-            mode="json", exclude={"strategies": True, "prompt": True, "judge": True}
+            mode="json",
+            exclude={"strategies", "prompt", "judge", "baselines", "store"},
         ),
-        "judge": _described(config.judge, model, language),
+        "judge": judge_described(config.judge, setting),
     }
+    if isinstance(policy, BaselineConfig):
+        described["baseline"] = policy.model_dump(
+            mode="json", include={"model", "base_url", "request", "endpoint"}
+        )
     if recall is not None:
         inputs["memory"] = as_input(recall.memory)
         described["recall"] = recall.config.model_dump(mode="json")
 
     def work(folder: Path) -> Mapping[str, Any]:
-        from drenpa.engine.policy import load_policy
-
         items = choose_items(corpus.rows("benchmark", Record), config.items_per_kind)
-        early = EndpointJudge(config.judge, language) if config.judge.name == "openai" else None
-
-        def load_generator(memory: OpenMemory | None) -> Generator:
-            loaded = load_policy(policy, engine=engine, instruction=instruction.text)
-            asked: AskablePolicy = loaded if memory is None else memory.before(loaded)
-            asked.check_room([item.question for item in items], config.max_new_tokens)
-            return asked
-
+        check_judges(config.judge, setting)
+        place = Path(config.store) if config.store else root / STORE
         routes: Sequence[Row] = ()
-        with opened(recall, language) as memory:
+        with Store(place) as store, opened(recall, language) as memory:
+            answerer = _Answerer(policy, engine, instruction.text, memory)
+            sampling = Sampling(config.max_new_tokens, config.temperature, seed=seed)
+            origin = answerer.origin(store)
+            if recall is not None:
+                origin |= {"memory": recall.memory.digest, "recall": described["recall"]}
             answers = sample_answers(
                 items,
-                partial(load_generator, memory),
+                partial(answerer.load, items, config.max_new_tokens, store),
                 samples=config.samples,
-                sampling=Sampling(config.max_new_tokens, config.temperature, seed=seed),
-                journal=folder / SCRATCH / GENERATIONS,
+                sampling=sampling,
+                store=store,
+                origin=origin,
                 label=f"{strategy}: answers",
             )
             if memory is not None:
                 routes = memory.routes(items)
-        gc.collect()
-        judge: Judge
-        if early is not None:
-            judge = early
-        elif critic is not None and load_scorer is not None and config.judge.name == "critic":
-            judge = CriticJudge(load_scorer(critic))
-        else:
-            reader = load_policy(config.judge.model or model, engine=engine).language_model
-            judge = OfflineJudge(reader, Path(config.judge.model or model).name)
-        opinions = judge_answers(
-            items,
-            answers,
-            judge,
-            journal=folder / SCRATCH / VERDICTS,
-            label=f"{strategy}: verdicts",
-        )
-        naming = {"strategy": strategy, "model": model, "seed": seed, "judge": judge.name}
-        verdicts = _verdicts(items, answers, opinions, naming)
-        _fail_above(config.judge.max_unscored, verdicts)
+            gc.collect()
+            panel = ask_judges(
+                items, answers, config.judge, setting, store, label=f"{strategy}: verdicts"
+            )
+        naming: dict[str, Any] = {"strategy": strategy, "model": model, "seed": seed}
+        verdicts = [
+            Verdict(**fields, **naming, judge=panel.name)
+            for fields in _fields(items, answers, panel.opinions)
+        ]
+        votes = [
+            Vote(**fields, **naming, judge=ballot.judge, repeat=ballot.repeat, read=opinion.read)
+            for ballot in panel.ballots
+            for fields, opinion in zip(
+                _fields(items, answers, ballot.opinions), ballot.opinions, strict=True
+            )
+        ]
+        fail_above(config.judge.max_unscored, verdicts, panel.sees)
         write_rows(folder / "verdicts.parquet", verdicts)
-        told = summarise(verdicts) | {"judge": judge.name, "judge_card": judge.card}
+        write_rows(folder / "votes.parquet", votes)
+        told = summarise(verdicts) | {
+            "judge": panel.name,
+            "judge_card": panel.card,
+            "replies": reading_rates(votes),
+            "answered_by": _answered_by(policy),
+        }
         if recall is not None:
             write_rows(folder / f"{ROUTES}.parquet", routes)
             told["routes"] = counted(row.model_dump()["source"] for row in routes)
@@ -189,74 +176,70 @@ def plan_benchmark(
 
 
 def benchmark(
-    policy: Artefact | str, corpus: Artefact, config: BenchmarkConfig, **settings: Any
+    policy: Artefact | str | BaselineConfig,
+    corpus: Artefact,
+    config: BenchmarkConfig,
+    **settings: Any,
 ) -> Artefact:
     """Benchmark a policy; the settings are those of `plan_benchmark`."""
     return run_plan(plan_benchmark(policy, corpus, config, **settings))
 
 
-def choose_items(records: Sequence[Record], per_kind: int) -> list[Record]:
-    """Return the benchmark's items, at most `per_kind` of each kind (0: all), by kind and id.
+@dataclass(frozen=True)
+class Ballot:
+    """What one judge said of every answer, once."""
 
-    The choice depends on the items' ids alone, never on a seed: each kind's languages and sources
-    are drawn from in proportion, and a smaller choice is part of every larger one.
+    judge: str
+    repeat: int
+    opinions: Sequence[Opinion]
 
-    raises: DataError when there is no item.
+
+@dataclass(frozen=True)
+class Panel:
+    """All that was said: by whom, each ballot, and the one opinion of each answer.
+
+    sees: the dimensions that at least one of the judges is meant to score.
     """
-    if not records:
-        raise DataError(
-            "the corpus has no benchmark question; give corpus.benchmark a file of them"
-        )
-    chosen: list[Record] = []
-    for kind in KINDS:
-        strata: dict[tuple[str, str], list[Record]] = {}
-        for record in sorted(records, key=_hashed):
-            if record.kind == kind:
-                strata.setdefault((record.language, record.source), []).append(record)
-        placed = [
-            ((number + 0.5) / len(stratum), _hashed(record), record)
-            for stratum in strata.values()
-            for number, record in enumerate(stratum)
-        ]
-        placed.sort(key=lambda entry: entry[:2])
-        taken = [record for _, _, record in (placed[:per_kind] if per_kind else placed)]
-        chosen += sorted(taken, key=lambda record: record.id)
-    return chosen
+
+    name: str
+    card: str
+    sees: tuple[Dimension, ...]
+    ballots: Sequence[Ballot]
+    opinions: Sequence[Opinion]
 
 
-def sample_answers(
+def ask_judges(
     items: Sequence[Record],
-    load_generator: Callable[[], Generator],
+    answers: Sequence[Answer],
+    config: JudgeConfig,
+    setting: Setting,
+    store: Store,
     *,
-    samples: int,
-    sampling: Sampling,
-    journal: Path,
-    label: str = "answers",
-) -> list[Answer]:
-    """Return `samples` answers to each item, by item; the model is loaded only if any is missing.
+    label: str = "verdicts",
+) -> Panel:
+    """Ask the judge, or each of a panel in turn, as often as it is to be asked.
 
-    journal: one line per chunk of questions; chunks that are there are not sampled again.
+    Judges are loaded one after the other, so that no two local models are in memory at once.
     """
-    done = {int(line["chunk"]): line["answers"] for line in journal_lines(journal)}
-    chunks = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
-    missing = [number for number in range(len(chunks)) if number not in done]
-    generator = load_generator() if missing else None
-    with track(label, len(items)) as progress:
-        progress.resume_at(sum(len(chunk) for n, chunk in enumerate(chunks) if n in done))
-        for number in missing:
-            assert generator is not None
-            chunk = chunks[number]
-            drafts = generator.generate(
-                [item.question for item in chunk], group=samples, sampling=sampling, key=(number,)
-            )
-            done[number] = [
-                asdict(Answer(item.id, place, draft.text, draft.finish))
-                for item, group in zip(chunk, drafts, strict=True)
-                for place, draft in enumerate(group)
-            ]
-            append_line(journal, {"chunk": number, "answers": done[number]})
-            progress.advance(len(chunk))
-    return [Answer(**entry) for number in range(len(chunks)) for entry in done[number]]
+    ballots: list[Ballot] = []
+    judges: list[_Known] = []
+    for member in members_of(config):
+        judge = load_judge(member, setting, store)
+        judges.append(_Known(judge.name, judge.card, tuple(judge.sees)))
+        for repeat in range(member.repeats):
+            told = f"{label} of {judge.name}" if config.members else label
+            opinions = judge_answers(items, answers, judge, store=store, repeat=repeat, label=told)
+            ballots.append(Ballot(judge.name, repeat, opinions))
+        del judge
+        gc.collect()
+    votes = zip(*(ballot.opinions for ballot in ballots), strict=True)
+    return Panel(
+        panel_name([known.name for known in judges], [m.repeats for m in members_of(config)]),
+        panel_card([known.card for known in judges]),
+        tuple(name for name in DIMENSIONS if any(name in known.sees for known in judges)),
+        ballots,
+        [combine(of_one) for of_one in votes],
+    )
 
 
 def judge_answers(
@@ -264,146 +247,134 @@ def judge_answers(
     answers: Sequence[Answer],
     judge: Judge,
     *,
-    journal: Path,
+    store: Store,
+    repeat: int = 0,
     label: str = "verdicts",
 ) -> list[Opinion]:
     """Return the judge's opinion of each answer; equal answers to one question are judged once.
 
-    journal: one line per opinion, by a digest of all that it rests on. What is there is not asked
-             again, except what was left unscored.
+    store: of opinions, under a digest of all that each rests on. What is there is not asked again;
+           what was left unscored is not kept.
     """
     by_id = {item.id: item for item in items}
-    cases = [_case(by_id[answer.item], answer) for answer in answers]
-    keys = [_case_key(judge.name, case) for case in cases]
-    known = {
-        line["key"]: Opinion(line["scores"], line["thoughts"])
-        for line in journal_lines(journal)
-        if not line["unscored"]
-    }
-    wanted = {key: case for key, case in zip(keys, cases, strict=True) if key not in known}
+    cases = [_case(by_id[answer.item], answer, repeat) for answer in answers]
+    ground = [dict(judge.identity), code_version(("engine", "judge"))]
+    keys = [content_key("opinion", [*ground, asdict(case)]) for case in cases]
+    known: dict[str, Opinion] = {}
+    wanted: dict[str, Case] = {}
+    for key, case in zip(keys, cases, strict=True):
+        if key not in known and key not in wanted:
+            kept = store.get(key)
+            if kept is None:
+                wanted[key] = case
+            else:
+                known[key] = Opinion(**kept)
     asked = list(wanted)
-    with track(label, len(set(keys))) as progress:
-        progress.resume_at(len(set(keys)) - len(asked))
+    with track(label, len(known) + len(asked)) as progress:
+        progress.resume_at(len(known))
         for place, opinion in judge.judge(list(wanted.values())):
             known[asked[place]] = opinion
-            append_line(
-                journal,
-                {
-                    "key": asked[place],
-                    "scores": dict(opinion.scores),
-                    "thoughts": opinion.thoughts,
-                    "unscored": opinion.unscored,
-                },
-            )
+            if opinion.scores and not _open(opinion, judge):
+                store.put(asked[place], asdict(opinion))
             progress.advance()
     silent = Opinion(unscored="the judge returned no opinion")
     return [known.get(key, silent) for key in keys]
 
 
-def summarise(verdicts: Sequence[Verdict]) -> dict[str, Any]:
-    """Count what was judged and what was not, and say what so many items can show.
-
-    `detectable_points` is the smallest true paired difference between two strategies that this many
-    items show with power 0.8 at two-sided 0.05, if the differences per item spread by
-    `ASSUMED_SPREAD` points; several sampled answers an item make the spread smaller.
-    """
-    kinds = [kind for kind in KINDS if any(verdict.kind == kind for verdict in verdicts)]
-    of_kind = {kind: [row for row in verdicts if row.kind == kind] for kind in kinds}
-    items = {kind: len({row.item for row in rows}) for kind, rows in of_kind.items()}
-    return {
-        "items": items,
-        "answers": len(verdicts),
-        "clusters": len({row.cluster for row in verdicts}),
-        "languages": counted(row.language for row in verdicts),
-        "truncated": sum(row.finish == "length" for row in verdicts),
-        "empty": sum(not row.model_answer.strip() for row in verdicts),
-        "unscored": unscored_of(verdicts),
-        "unscored_reasons": counted(row.unscored for row in verdicts if row.unscored),
-        "percent": {
-            kind: {
-                dimension: _rounded(cell_percent(scored_of(rows, dimension).scores))
-                for dimension in DIMENSIONS
-            }
-            for kind, rows in of_kind.items()
-        },
-        "detectable_points": {
-            kind: round(detectable_difference(count, spread=ASSUMED_SPREAD), 1)
-            for kind, count in (items | {"all": sum(items.values())}).items()
-        },
-        "detectable_assumes": f"paired, spread {ASSUMED_SPREAD:g}, power 0.8, two-sided 0.05",
-    }
+@dataclass(frozen=True)
+class _Known:
+    name: str
+    card: str
+    sees: tuple[Dimension, ...]
 
 
-def _fail_above(limit: float, verdicts: Sequence[Verdict]) -> None:
-    missing: dict[Dimension, int] = unscored_of(verdicts)
-    dimension = max(missing, key=lambda name: missing[name])
-    if missing[dimension] > limit * len(verdicts):
-        reasons = counted(verdict.unscored for verdict in verdicts if verdict.unscored)
-        raise ScoringError(
-            f"{missing[dimension]} of {len(verdicts)} answers have no score for {dimension}, more "
-            f"than benchmark.judge.max_unscored = {limit:g} allows; most often: "
-            f"{next(iter(reasons))}. What was scored is kept: run again to ask for the rest"
-        )
+@dataclass(frozen=True)
+class _Answerer:
+    """Whoever answers: where it comes from, and how it is loaded."""
+
+    policy: Artefact | str | BaselineConfig
+    engine: EngineConfig
+    instruction: str
+    memory: OpenMemory | None
+
+    def origin(self, store: Store) -> dict[str, Any]:
+        """Return all that its answers depend on beside questions and sampling."""
+        source = _local(self.policy)
+        if isinstance(source, BaselineConfig):
+            return EndpointGenerator(source, self.instruction, store).identity
+        return {
+            "revision": revision_of(source),
+            "instruction": self.instruction,
+            "dtype": self.engine.dtype,
+            "code": code_version(("engine",)),
+        }
+
+    def load(self, items: Sequence[Record], max_new_tokens: int, store: Store) -> Generator:
+        """Load it, and check that every question leaves room for an answer."""
+        from drenpa.engine.policy import load_policy
+
+        source = _local(self.policy)
+        asked: AskablePolicy
+        if isinstance(source, BaselineConfig):
+            asked = EndpointGenerator(source, self.instruction, store)
+        else:
+            loaded = load_policy(source, engine=self.engine, instruction=self.instruction)
+            asked = loaded if self.memory is None else self.memory.before(loaded)
+        asked.check_room([item.question for item in items], max_new_tokens)
+        return asked
 
 
-def _verdicts(
-    items: Sequence[Record],
-    answers: Sequence[Answer],
-    opinions: Sequence[Opinion],
-    naming: Mapping[str, Any],
-) -> list[Verdict]:
+def _local(policy: Artefact | str | BaselineConfig) -> Artefact | str | BaselineConfig:
+    """The name of a baseline on this machine; any other policy as it is."""
+    if isinstance(policy, BaselineConfig) and not policy.endpoint:
+        return policy.model
+    return policy
+
+
+def _policy_input(policy: Artefact | str | BaselineConfig) -> dict[str, str]:
+    source = _local(policy)
+    if isinstance(source, Artefact):
+        return as_input(source)
+    if isinstance(source, str):
+        return model_input(source)
+    return {"path": _answered_by(source), "digest": _answered_by(source)}
+
+
+def _answered_by(policy: Artefact | str | BaselineConfig) -> str:
+    if isinstance(policy, Artefact):
+        return policy.path.name
+    if isinstance(policy, str):
+        return policy
+    return f"{policy.model} @ {policy.base_url or 'OpenAI'}" if policy.endpoint else policy.model
+
+
+def _fields(
+    items: Sequence[Record], answers: Sequence[Answer], opinions: Sequence[Opinion]
+) -> list[dict[str, Any]]:
     by_id = {item.id: item for item in items}
     return [
-        Verdict(
-            item=answer.item,
-            kind=by_id[answer.item].kind,
-            language=by_id[answer.item].language,
-            cluster=by_id[answer.item].source or answer.item,
-            sample=answer.sample,
-            question=by_id[answer.item].question,
-            reference=by_id[answer.item].answer or "",
-            model_answer=answer.text,
-            finish=answer.finish,
-            scores=dict(opinion.scores),
-            thoughts=opinion.thoughts,
-            unscored=opinion.unscored,
-            **naming,
-        )
+        {
+            "item": answer.item,
+            "kind": by_id[answer.item].kind,
+            "language": by_id[answer.item].language,
+            "cluster": by_id[answer.item].source or answer.item,
+            "sample": answer.sample,
+            "question": by_id[answer.item].question,
+            "reference": by_id[answer.item].answer or "",
+            "model_answer": answer.text,
+            "finish": answer.finish,
+            "scores": dict(opinion.scores),
+            "thoughts": opinion.thoughts,
+            "unscored": opinion.unscored,
+        }
         for answer, opinion in zip(answers, opinions, strict=True)
     ]
 
 
-def _case(item: Record, answer: Answer) -> Case:
-    return Case(item.question, answer.text, item.answer or "", item.language, answer.finish)
+def _case(item: Record, answer: Answer, repeat: int) -> Case:
+    return Case(item.question, answer.text, item.answer or "", item.language, answer.finish, repeat)
 
 
-def _case_key(judge: str, case: Case) -> str:
-    described = json.dumps([judge, asdict(case)], ensure_ascii=False, sort_keys=True)
-    return hashlib.sha256(described.encode()).hexdigest()
-
-
-def _hashed(record: Record) -> str:
-    return hashlib.sha256(record.id.encode()).hexdigest()
-
-
-def _model_input(source: str) -> dict[str, str]:
-    """A model as an input: the bytes of a folder or file, the name of anything else."""
-    path = Path(source).expanduser()
-    if path.exists():
-        return file_input(path)
-    return {"path": source, "digest": source}
-
-
-def _described(judge: JudgeConfig, model: str, language: str) -> dict[str, Any]:
-    """What of the judge's settings can change a verdict."""
-    described: dict[str, Any] = {"name": judge.name, "max_unscored": judge.max_unscored}
-    if judge.name == "offline":
-        described["model"] = judge.model or model
-    if judge.name == "openai":
-        prompt = load_prompt(judge.prompt, language, slots=("question", "answer"))
-        described |= {"model": judge.model, "base_url": judge.base_url, "prompt": prompt.text}
-    return described
-
-
-def _rounded(value: float) -> float | None:
-    return None if value != value else round(value, 2)
+def _open(opinion: Opinion, judge: Judge) -> bool:
+    """Whether a score is missing that the judge was meant to give."""
+    return any(dimension not in opinion.scores for dimension in judge.sees)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from drenpa.core.knowledge import DIMENSIONS
 from drenpa.core.roles import Scorer
@@ -37,8 +38,17 @@ class CriticJudge:
         "one figure five times."
     )
 
-    def __init__(self, scorer: Scorer) -> None:
+    sees = DIMENSIONS
+
+    def __init__(self, scorer: Scorer, digest: str = "") -> None:
+        """digest: of the critic's bytes."""
         self._scorer = scorer
+        self._digest = digest
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """The critic's bytes."""
+        return {"judge": "critic", "critic": self._digest}
 
     def judge(self, cases: Sequence[Case]) -> Iterator[tuple[int, Opinion]]:
         """Yield an opinion for each case; without a reference, or with a reward that is not a

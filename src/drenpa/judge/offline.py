@@ -14,34 +14,17 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any
 
-from drenpa.core.knowledge import Dimension
-from drenpa.core.text import (
-    LANGUAGE_SCRIPTS,
-    content_units,
-    copy_ratio,
-    ends_like_a_sentence,
-    loop_ratio,
-    script_agreement,
-    speaks,
-    units,
-)
+from drenpa.core.knowledge import DIMENSIONS, Dimension
+from drenpa.core.text import content_units, copy_ratio, ends_like_a_sentence, loop_ratio, units
 from drenpa.judge.judges import Case, Opinion
+from drenpa.judge.probability import LanguageModel, Support, supports
+from drenpa.judge.reference import chrf
+from drenpa.judge.rules import language_share
 
 VERSION = "offline-v1"
 BATCH = 16  # cases whose probabilities are read at once
-READ = 300  # characters of an answer that the model reads
-WITH, WITHOUT = "Question: {question}\nAnswer:", "Answer:"
-
-
-class LanguageModel(Protocol):
-    """Where probabilities come from; `engine.policy.LanguageModel` is one."""
-
-    def logprobs(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[float, int]]:
-        """Return for each (context, continuation) its log-probability and its tokens."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -163,10 +146,20 @@ _ALARMS: Mapping[str, tuple[int, re.Pattern[str]]] = {
 class OfflineJudge:
     """Judges by `Evidence`, weighed by `weigh`."""
 
-    def __init__(self, model: LanguageModel, model_name: str) -> None:
-        """model_name: of the language model whose probabilities it reads."""
+    sees = DIMENSIONS
+
+    def __init__(
+        self, model: LanguageModel, model_name: str, identity: Mapping[str, Any] | None = None
+    ) -> None:
+        """model_name: of the language model whose probabilities it reads; identity: its bytes."""
         self._model = model
         self._model_name = model_name
+        self._model_identity = identity or {"model": model_name}
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """The constants' version and the model."""
+        return {"judge": VERSION, **self._model_identity}
 
     @property
     def name(self) -> str:
@@ -190,66 +183,55 @@ class OfflineJudge:
         )
 
     def judge(self, cases: Sequence[Case]) -> Iterator[tuple[int, Opinion]]:
-        """Yield an opinion on each case; all five dimensions are always scored."""
+        """Yield an opinion on each case: all five dimensions, or none where the question is too
+        long for the model."""
         written = [n for n, case in enumerate(cases) if units(case.answer)]
         for n, case in enumerate(cases):
             if not units(case.answer):
                 yield n, Opinion(EMPTY, "The answer is empty.")
         for start in range(0, len(written), BATCH):
             places = written[start : start + BATCH]
-            found = gather([cases[n] for n in places], self._model)
-            for n, evidence in zip(places, found, strict=True):
+            read = supports([cases[n] for n in places], self._model)
+            for n, support in zip(places, read, strict=True):
+                if isinstance(support, str):
+                    yield n, Opinion(unscored=f"question and answer cannot be read: {support}")
+                    continue
+                evidence = gather(cases[n], support)
                 yield n, Opinion(weigh(evidence), tell(evidence))
 
 
-def gather(cases: Sequence[Case], model: LanguageModel) -> list[Evidence]:
-    """Collect the evidence on answers that have at least one unit."""
-    beginnings = [" " + case.answer.strip()[:READ] for case in cases]
-    pairs = [
-        *(
-            (WITH.replace("{question}", c.question), a)
-            for c, a in zip(cases, beginnings, strict=True)
+def gather(case: Case, support: Support) -> Evidence:
+    """Collect the evidence on an answer that has at least one unit."""
+    loop = loop_ratio(case.answer)
+    return Evidence(
+        plenty=len(units(case.answer)) * (1 - loop),
+        likeness=likeness(case.answer, case.reference) if case.reference else math.nan,
+        pmi=support.pmi,
+        surprise=support.surprise,
+        language=language_share(case),
+        loop=loop,
+        copied=copy_ratio(case.answer, case.question),
+        whole=case.finish == "stop" and ends_like_a_sentence(case.answer),
+        reasons=sum(bool(pattern.search(case.answer)) for pattern in _DEPTH.values()),
+        alarms=tuple(
+            alarm
+            for alarm, (weight, pattern) in _ALARMS.items()
+            for _ in range(weight if pattern.search(case.answer) else 0)
         ),
-        *((WITHOUT, beginning) for beginning in beginnings),
-    ]
-    probabilities = model.logprobs(pairs)
-    evidence = []
-    for case, (given, tokens), (plain, _) in zip(
-        cases, probabilities[: len(cases)], probabilities[len(cases) :], strict=True
-    ):
-        loop = loop_ratio(case.answer)
-        evidence.append(
-            Evidence(
-                plenty=len(units(case.answer)) * (1 - loop),
-                likeness=likeness(case.answer, case.reference) if case.reference else math.nan,
-                pmi=(given - plain) / max(1, tokens),
-                surprise=-plain / max(1, tokens),
-                language=_language(case),
-                loop=loop,
-                copied=copy_ratio(case.answer, case.question),
-                whole=case.finish == "stop" and ends_like_a_sentence(case.answer),
-                reasons=sum(bool(pattern.search(case.answer)) for pattern in _DEPTH.values()),
-                alarms=tuple(
-                    alarm
-                    for alarm, (weight, pattern) in _ALARMS.items()
-                    for _ in range(weight if pattern.search(case.answer) else 0)
-                ),
-            )
-        )
-    return evidence
+    )
 
 
 def weigh(evidence: Evidence) -> dict[Dimension, float]:
     """Turn evidence into scores from 0 to 2, each rising or falling with each piece of it."""
-    topic = _ramp(evidence.pmi, PMI_RAMP)
+    topic = ramp(evidence.pmi, PMI_RAMP)
     if not math.isnan(evidence.likeness):
-        topic = (1 - LIKENESS_WEIGHT) * topic + LIKENESS_WEIGHT * _ramp(
+        topic = (1 - LIKENESS_WEIGHT) * topic + LIKENESS_WEIGHT * ramp(
             evidence.likeness, LIKENESS_RAMP
         )
     topic *= 1 - evidence.copied
     straight = evidence.language * (1 - evidence.loop)
     form = straight * (1.0 if evidence.whole else CUT_OFF)
-    form *= 0.5 + 0.5 * _ramp(evidence.surprise, SURPRISE_RAMP)
+    form *= 0.5 + 0.5 * ramp(evidence.surprise, SURPRISE_RAMP)
     length = 1 - math.exp(-evidence.plenty / PLENTY_SCALE)
     wealth = straight * (0.6 * length + 0.4 * evidence.reasons / len(_DEPTH))
     wealth *= (1 - evidence.copied) * (0.3 + 0.7 * topic)
@@ -274,10 +256,10 @@ def likeness(answer: str, reference: str) -> float:
     ours, theirs = Counter(content_units(answer)), Counter(content_units(reference))
     shared = (ours & theirs).total()
     if not shared:
-        return _chrf(answer, reference) / 4
+        return chrf(answer, reference) / 4
     precision, recall = shared / ours.total(), shared / theirs.total()
     overlap = 1.25 * precision * recall / (0.25 * precision + recall)
-    return (3 * overlap + _chrf(answer, reference)) / 4
+    return (3 * overlap + chrf(answer, reference)) / 4
 
 
 def tell(evidence: Evidence) -> str:
@@ -295,23 +277,6 @@ def tell(evidence: Evidence) -> str:
     return "; ".join([*told, *dict.fromkeys(evidence.alarms)])
 
 
-def _ramp(value: float, ends: tuple[float, float]) -> float:
+def ramp(value: float, ends: tuple[float, float]) -> float:
     """0 up to the first end, 1 from the second, straight in between; the ends may fall."""
     return min(1.0, max(0.0, (value - ends[0]) / (ends[1] - ends[0])))
-
-
-def _language(case: Case) -> float:
-    if case.language in LANGUAGE_SCRIPTS:
-        return speaks(case.answer, case.language)
-    return script_agreement(case.answer, case.question)
-
-
-def _chrf(answer: str, reference: str) -> float:
-    return float(_scorer().sentence_score(answer, [reference]).score) / 100
-
-
-@lru_cache(maxsize=1)
-def _scorer() -> Any:
-    from sacrebleu.metrics import CHRF
-
-    return CHRF(word_order=2)

@@ -1,15 +1,16 @@
 """The five dimensions as data: what each asks, what 0, 1 and 2 mean, what part it plays.
 
-The judge's prompts (`core/prompts/judge.*.md`) say the same in the same words; a test holds them
-together.
+The judge's prompts (`core/prompts/judge.*.md`) have a slot for them, so that they can stand in any
+order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from drenpa.core.knowledge import Dimension, Language
+from drenpa.core.knowledge import DIMENSIONS, Dimension, Language
 
 Texts = Mapping[Language, str]
 
@@ -127,3 +128,63 @@ RUBRIC: Mapping[Dimension, DimensionFacts] = {
         aliases=("rich", "depth", "丰富", "丰富度", "内容丰富性", "ཕྱུག་པོ"),
     ),
 }
+
+
+_MARKS: Mapping[Language, tuple[str, str, str]] = {
+    "en": (": ", "; ", "."),
+    "zh": ("：", "；", "。"),
+    "bo": (" ", " ", ""),
+}
+"""What stands after a dimension's name, between two meanings, and at the end."""
+
+
+def order_of(turn: int) -> tuple[Dimension, ...]:
+    """Return the dimensions in their order, begun `turn` places on.
+
+    >>> order_of(6)
+    ('safety', 'quality', 'satisfaction', 'richness', 'relevance')
+    """
+    start = turn % len(DIMENSIONS)
+    return (*DIMENSIONS[start:], *DIMENSIONS[:start])
+
+
+def rubric_line(dimension: Dimension, language: str) -> str:
+    """Write what a dimension asks and what 0, 1 and 2 mean."""
+    spoken = _spoken(language)
+    facts = RUBRIC[dimension]
+    colon, between, end = _MARKS[spoken]
+    meanings = between.join(
+        f"{score} = {meaning}" for score, meaning in enumerate(facts.meanings[spoken])
+    )
+    return f"`{dimension}`{colon}{facts.asks[spoken]} {meanings}{end}"
+
+
+def rubric_lines(order: Sequence[Dimension], language: str) -> str:
+    """Write the dimensions as a list for the judge's prompt."""
+    return "\n".join(f"- {rubric_line(dimension, language)}" for dimension in order)
+
+
+def reply_example(order: Sequence[Dimension]) -> str:
+    """Write the verdict that the prompt shows, which the parser knows for an example.
+
+    >>> reply_example(("safety", "quality"))
+    '{"thoughts": "…", "safety": 0, "quality": 0}'
+    """
+    return json.dumps({"thoughts": "…"} | dict.fromkeys(order, 0), ensure_ascii=False)
+
+
+def reply_schema(order: Sequence[Dimension]) -> dict[str, object]:
+    """Return the JSON schema of a verdict: the thoughts first, then the scores in this order."""
+    score = {"type": "integer", "enum": [0, 1, 2]}
+    properties: dict[str, object] = {"thoughts": {"type": "string"}}
+    properties |= dict.fromkeys(order, score)
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def _spoken(language: str) -> Language:
+    return language if language in ("zh", "bo") else "en"  # type: ignore[return-value]

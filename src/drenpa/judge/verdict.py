@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from drenpa.core.knowledge import DIMENSIONS, Dimension
-from drenpa.judge.judges import Opinion
+from drenpa.judge.judges import Opinion, Read
 from drenpa.judge.rubric import RUBRIC
 
 LONGEST_REPLY = 16384  # characters; of a longer reply only the end is read
@@ -32,8 +32,12 @@ _THOUGHT_KEYS = (
 )
 _SCORE_KEYS = ("score", "scores", "ratings", "verdict", "value", "分数", "评分", "得分", "结果")
 _NUMBER = re.compile(r"^([+-]?\d+(?:\.\d+)?)(?:\s*(?:/\s*2|分|points?))?$")
-_REPAIRS = str.maketrans({"“": '"', "”": '"', "„": '"', "「": '"', "」": '"', "、": ",", "。": "."})
+_REPAIRS = str.maketrans(
+    {"“": '"', "”": '"', "„": '"', "「": '"', "」": '"', "、": ",", "。": "."}
+    | dict(zip("༠༡༢༣༤༥༦༧༨༩", "0123456789", strict=True))
+)
 _TRAILING_COMMA = re.compile(r",\s*([}\]])")
+_OUT_OF_TWO = re.compile(r"(:\s*[012])\s*/\s*2(?=\s*[,}])")
 
 
 def parse_verdict(reply: str, answer: str = "") -> Opinion:
@@ -47,7 +51,7 @@ def parse_verdict(reply: str, answer: str = "") -> Opinion:
     for readable in _readings(text):
         own = [value for value in _verdicts(readable) if not _quoted(value, answer)]
         if own:
-            return _opinion(own[-1])
+            return _opinion(own[-1], "as asked" if _is_as_asked(text) else "mended")
     return Opinion(unscored=_why_none(text, answer))
 
 
@@ -74,7 +78,23 @@ def _readings(text: str) -> tuple[str, ...]:
     mended = plain.translate(_REPAIRS)
     if '"' not in mended:
         mended = mended.replace("'", '"')
-    return text, *(_TRAILING_COMMA.sub(r"\1", repaired) for repaired in (plain, mended))
+    return text, *(
+        _OUT_OF_TWO.sub(r"\1", _TRAILING_COMMA.sub(r"\1", repaired)) for repaired in (plain, mended)
+    )
+
+
+def _is_as_asked(text: str) -> bool:
+    """Whether the reply is the object of the prompt's schema and nothing else."""
+    try:
+        verdict = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return (
+        isinstance(verdict, dict)
+        and set(verdict) == {"thoughts", *DIMENSIONS}
+        and isinstance(verdict["thoughts"], str)
+        and all(type(verdict[name]) is int and 0 <= verdict[name] <= 2 for name in DIMENSIONS)
+    )
 
 
 def _quoted(verdict: Mapping[str, Any], answer: str) -> bool:
@@ -92,7 +112,7 @@ def _is_example(verdict: Mapping[str, Any]) -> bool:
     return bool(thoughts) and not thoughts.strip("….· ")
 
 
-def _opinion(verdict: Mapping[str, Any]) -> Opinion:
+def _opinion(verdict: Mapping[str, Any], read: Read) -> Opinion:
     scores: dict[Dimension, float] = {}
     reasons: list[str] = []
     stated = _scores_in(verdict)
@@ -105,7 +125,7 @@ def _opinion(verdict: Mapping[str, Any]) -> Opinion:
             scores[dimension] = number
         else:
             reasons.append(f"{dimension}: {_shown(stated[dimension])} is not 0, 1 or 2")
-    return Opinion(scores, _thoughts_in(verdict), "; ".join(reasons))
+    return Opinion(scores, _thoughts_in(verdict), "; ".join(reasons), read)
 
 
 def _scores_in(verdict: Mapping[str, Any]) -> dict[Dimension, Any]:
