@@ -175,6 +175,23 @@ def show(
 
 
 @app.command()
+def diff(
+    left: Annotated[Path, typer.Argument(help="A run's folder, or a benchmark's.")],
+    right: Annotated[Path, typer.Argument(help="Another.")],
+    items: Annotated[int, typer.Option(help="How many changed answers to print.")] = 10,
+    json_: Annotated[bool, typer.Option("--json", help="Everything, every item, as JSON.")] = False,
+) -> None:
+    """Say item by item what changed between two runs: scores, answers, settings."""
+    from drenpa.report.diff import compare_runs, diff_json, print_diff
+
+    found = compare_runs(left, right)
+    if json_:
+        print(diff_json(found))
+    else:
+        print_diff(found, _console(), items=items)
+
+
+@app.command()
 def chat(
     policy: Annotated[
         str, typer.Argument(help="A run's folder, a policy's, a model's, or a name.")
@@ -257,23 +274,6 @@ def init(
 
 
 def _run_until(
-@app.command()
-def diff(
-    left: Annotated[Path, typer.Argument(help="A run's folder, or a benchmark's.")],
-    right: Annotated[Path, typer.Argument(help="Another.")],
-    items: Annotated[int, typer.Option(help="How many changed answers to print.")] = 10,
-    json_: Annotated[bool, typer.Option("--json", help="Everything, every item, as JSON.")] = False,
-) -> None:
-    """Say item by item what changed between two runs: scores, answers, settings."""
-    from drenpa.report.diff import compare_runs, diff_json, print_diff
-
-    found = compare_runs(left, right)
-    if json_:
-        print(diff_json(found))
-    else:
-        print_diff(found, _console(), items=items)
-
-
     until: StageName,
     path: Path,
     overlays: list[Path] | None,
