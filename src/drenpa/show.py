@@ -17,7 +17,7 @@ from rich.text import Text
 
 from drenpa.core.artefacts import MANIFEST, PARTIAL, Artefact, finished, open_artefact
 from drenpa.core.errors import ArtefactError
-from drenpa.report.examples import shown
+from drenpa.core.text import shown
 
 MAX_FILES = 40
 MAX_TEXT = 400
