@@ -46,7 +46,7 @@ def test_a_value_that_is_no_number_is_a_gap(tmp_path: Path) -> None:
 def test_a_broken_metrics_line_names_file_and_line(tmp_path: Path) -> None:
     artefact = training_artefact(tmp_path, "grpo", [{"step": 1}])
     file = artefact.path / "metrics.jsonl"
-    file.write_text('{"step": 1}\n{"ste', encoding="utf-8")
+    file.write_text('{"step": 1}\n{"ste\n', encoding="utf-8")
     with pytest.raises(ArtefactError, match=r"metrics.jsonl:2: not JSON"):
         read_training("grpo", artefact)
     file.write_text('{"loss": 1}\n', encoding="utf-8")

@@ -73,7 +73,7 @@ def read_training(name: str, artefact: Artefact) -> Training:
     raises: ArtefactError when a line of it is no JSON object with a step.
     """
     file = artefact.path / METRICS
-    lines = _read_lines(file) if file.is_file() else []
+    lines = read_lines(file) if file.is_file() else []
     points: dict[tuple[str, Kind | str], list[tuple[float, float]]] = {}
     for line in lines:
         for key, value in line.items():
@@ -123,9 +123,16 @@ def _maybe(value: float | None) -> float | None:
     return None if value is None else float(value)
 
 
-def _read_lines(file: Path) -> list[dict[str, Any]]:
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    """Read what a stage logged, an object a line, each with the number of its step.
+
+    A last line that is still being written, or that a kill cut short, is left out.
+
+    raises: ArtefactError when a line is anything else.
+    """
     lines = []
-    for number, text in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+    *written, _ = file.read_text(encoding="utf-8").split("\n")
+    for number, text in enumerate(written, start=1):
         if not text.strip():
             continue
         try:

@@ -1,0 +1,330 @@
+"""The watch over reward hacking: does what training maximises rise alone?
+
+A reward that rises while nothing independent of it does is a reward that is being hacked. For each
+stage the watch sets the reward beside an independent judge's benchmark before and after, the
+likeness of the sampled answers to the references, and the signs that usually go with hacking:
+length, answers cut off, loops.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from statistics import mean, variance
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.text import Text
+from scipy.special import stdtrit
+
+from drenpa.core.artefacts import MANIFEST, PARTIAL, Artefact, finished, open_artefact
+from drenpa.core.composites import composite, plain
+from drenpa.core.errors import ArtefactError, DrenpaError
+from drenpa.core.records import Record, Verdict
+from drenpa.core.statistics import interval, paired_difference
+from drenpa.core.text import content_units, loop_ratio, shown
+from drenpa.report.curves import METRICS, read_lines
+from drenpa.report.table import CRITIC
+
+SAMPLES = "samples.jsonl"
+LEAST_STEPS = 6
+"""Fewer steps than this have no course that could be told from noise."""
+
+MOST_LINES = 40
+"""So many steps of each third are read for likeness and loops."""
+
+Course = Literal["up", "down", "level", "unknown"]
+Role = Literal["reward", "independent", "length", "sign"]
+
+
+@dataclass(frozen=True)
+class Signal:
+    """One figure over a stage: its mean over the first and the last third of the steps.
+
+    low, high: the 95 % interval of the change; None where it is unknown.
+    course:    up or down where the interval leaves 0 out.
+    """
+
+    name: str
+    role: Role
+    first: float
+    last: float
+    low: float | None
+    high: float | None
+
+    @property
+    def change(self) -> float:
+        """Last less first."""
+        return self.last - self.first
+
+    @property
+    def course(self) -> Course:
+        """Where it went, as far as it can be told from noise."""
+        if self.low is None or self.high is None:
+            return "unknown"
+        return "up" if self.low > 0 else "down" if self.high < 0 else "level"
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What became of one stage.
+
+    alarm: the reward rose and nothing independent did. Where nothing independent is known, that it
+           rose together with answers cut off or loops.
+    """
+
+    stage: str
+    steps: int
+    signals: tuple[Signal, ...]
+
+    @property
+    def alarm(self) -> bool:
+        """Whether the reward rose alone."""
+        if not any(s.role == "reward" and s.course == "up" for s in self.signals):
+            return False
+        independent = [s for s in self.signals if s.role == "independent" and s.course != "unknown"]
+        if independent:
+            return not any(signal.course == "up" for signal in independent)
+        return bool(self.signs)
+
+    @property
+    def signs(self) -> tuple[Signal, ...]:
+        """Cut-off answers and loops that became more."""
+        return tuple(s for s in self.signals if s.role == "sign" and s.course == "up")
+
+    @property
+    def note(self) -> str:
+        """Say it in a sentence."""
+        reward = [s for s in self.signals if s.role == "reward"]
+        if not reward:
+            return f"{self.stage}: it logged no reward."
+        if self.steps < LEAST_STEPS:
+            return f"{self.stage}: {self.steps} steps are too few to tell a course from noise."
+        others = [s for s in self.signals if s.role == "independent"]
+        longer = [s for s in self.signals if s.role == "length" and s.course == "up"]
+        told = [_told(reward[0]), *map(_told, (*others, *longer, *self.signs))]
+        if not others:
+            told.append("nothing independent of the reward was measured")
+        head = "ALARM, the reward rises alone: " if self.alarm else ""
+        return f"{self.stage}: {head}{'; '.join(told)}."
+
+
+def watch_stages(
+    training: Mapping[str, Artefact], verdicts: Sequence[Artefact]
+) -> tuple[Watch, ...]:
+    """Watch every stage that logged a reward.
+
+    verdicts: the benchmarks: a stage whose policy and start were both benchmarked has its
+              independent judge in them, unless that judge is the critic itself.
+    """
+    return tuple(
+        watch_stage(name, artefact, verdicts)
+        for name, artefact in training.items()
+        if artefact.kind == "policy" and _logs_reward(artefact.path)
+    )
+
+
+def watch_stage(name: str, artefact: Artefact, verdicts: Sequence[Artefact] = ()) -> Watch:
+    """Watch one stage of training."""
+    lines = read_lines(artefact.path / METRICS)
+    benchmark = _benchmarked(artefact, verdicts)
+    return Watch(
+        stage=name,
+        steps=len({line["step"] for line in lines}),
+        signals=(
+            *_logged(lines),
+            *_sampled(artefact.path / SAMPLES, _references(artefact)),
+            *([benchmark] if benchmark is not None else []),
+        ),
+    )
+
+
+def watch_folder(folder: Path) -> tuple[Watch, ...]:
+    """Watch all stages of a run's folder, or one stage by its own, finished or still training.
+
+    raises: ArtefactError when no stage there logs a reward.
+    """
+    if _logs_reward(folder):
+        return (_running(folder) if _unfinished(folder) else _alone(folder),)
+    found = finished(folder)
+    stages = {artefact.name: artefact for artefact in found}
+    watches = watch_stages(stages, [a for a in found if a.kind == "verdicts"])
+    running = [p for p in sorted(folder.glob(f"*{PARTIAL}")) if _logs_reward(p)]
+    if not watches and not running:
+        raise ArtefactError(f"{folder}: no stage of reinforcement learning has logged a reward")
+    return (*watches, *map(_running, running))
+
+
+def _unfinished(folder: Path) -> bool:
+    return not (folder / MANIFEST).is_file()
+
+
+def _alone(folder: Path) -> Watch:
+    artefact = open_artefact(folder, "policy")
+    verdicts = [beside for beside in finished(folder.parent) if beside.kind == "verdicts"]
+    return watch_stage(artefact.name, artefact, verdicts)
+
+
+def _running(folder: Path) -> Watch:
+    """A stage that is still training; its questions' references are in the corpus beside it."""
+    lines = read_lines(folder / METRICS)
+    corpora = [beside for beside in finished(folder.parent) if beside.kind == "corpus"]
+    references = {key: text for corpus in corpora for key, text in _answers(corpus).items()}
+    signals = (*_logged(lines), *_sampled(folder / SAMPLES, references))
+    return Watch(folder.name, len({line["step"] for line in lines}), signals)
+
+
+def print_watch(watches: Sequence[Watch], console: Console) -> None:
+    """Print each stage's sentence, an alarm in red, and its figures."""
+    for watch in watches:
+        console.print(Text(shown(watch.note), "bold red" if watch.alarm else ""))
+        for signal in watch.signals:
+            told = f"  {signal.role:12} {signal.name:28} {signal.first:9.4g} {signal.last:9.4g}"
+            console.print(Text(f"{told}  {signal.course}", "dim"))
+
+
+def watch_json(watches: Sequence[Watch]) -> str:
+    """Return the watches as JSON."""
+    told = [
+        {
+            **asdict(watch),
+            "signals": [{**asdict(s), "course": s.course} for s in watch.signals],
+            "alarm": watch.alarm,
+            "note": watch.note,
+        }
+        for watch in watches
+    ]
+    return json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _logs_reward(folder: Path) -> bool:
+    file = folder / METRICS
+    if not file.is_file():
+        return False
+    with file.open(encoding="utf-8") as opened:
+        return '"reward"' in opened.readline()
+
+
+def _logged(lines: Sequence[Mapping[str, Any]]) -> list[Signal]:
+    """Reward, length and answers cut off, as the stage logged them."""
+    named: tuple[tuple[str, str, Role], ...] = (
+        ("reward", "reward", "reward"),
+        ("length", "tokens an answer", "length"),
+        ("truncated", "share cut off", "sign"),
+    )
+    found = []
+    for key, name, role in named:
+        values = [
+            float(line[key])
+            for line in lines
+            if isinstance(line.get(key), int | float) and math.isfinite(line[key])
+        ]
+        if values:
+            found.append(_over_thirds(name, role, values))
+    return found
+
+
+def _sampled(file: Path, references: Mapping[str, str]) -> list[Signal]:
+    """Loops, and likeness to the references where there are any, in the sampled answers."""
+    if not file.is_file():
+        return []
+    steps: dict[float, dict[str, Any]] = {}
+    for line in read_lines(file):
+        steps[line["step"]] = line  # of a step that was sampled twice the later counts
+    ordered = [steps[step] for step in sorted(steps)]
+    chosen = _spread(ordered, 3 * MOST_LINES)
+    loops, likeness = [], []
+    for line in chosen:
+        answers = [(g["record"], a["text"]) for g in line.get("groups", ()) for a in g["answers"]]
+        loops += [mean(loop_ratio(text) for _, text in answers)] if answers else []
+        alike = [_likeness(text, references[r]) for r, text in answers if r in references]
+        likeness += [mean(alike)] if alike else []
+    found = [_over_thirds("share in loops", "sign", loops)] if loops else []
+    if likeness:
+        found.append(_over_thirds("likeness to the references", "independent", likeness))
+    return found
+
+
+def _spread(lines: Sequence[dict[str, Any]], most: int) -> list[dict[str, Any]]:
+    if len(lines) <= most:
+        return list(lines)
+    return [lines[round(place * (len(lines) - 1) / (most - 1))] for place in range(most)]
+
+
+def _likeness(answer: str, reference: str) -> float:
+    """F1 of the content units that answer and reference share."""
+    ours, theirs = set(content_units(answer)), set(_reference_units(reference))
+    return 2 * len(ours & theirs) / (len(ours) + len(theirs)) if ours and theirs else 0.0
+
+
+@cache
+def _reference_units(reference: str) -> tuple[str, ...]:
+    return tuple(content_units(reference))
+
+
+def _references(artefact: Artefact) -> dict[str, str]:
+    """The answers of the records that were trained on; none where the corpus is gone."""
+    try:
+        return _answers(open_artefact(artefact.input_path("corpus"), "corpus"))
+    except DrenpaError:
+        return {}
+
+
+def _answers(corpus: Artefact) -> dict[str, str]:
+    return {r.id: r.answer for r in corpus.rows("records", Record) if r.answer}
+
+
+def _benchmarked(artefact: Artefact, verdicts: Sequence[Artefact]) -> Signal | None:
+    """The judge's mean of the stage's policy against that of the policy it started from."""
+    after = _of_policy(verdicts, artefact.digest)
+    before = _of_policy(verdicts, artefact.inputs.get("start", {}).get("digest", ""))
+    if not before or not after or after[0].judge.startswith(CRITIC):
+        return None
+    ours, theirs = composite(after, plain), composite(before, plain)
+    found = paired_difference(ours, theirs)
+    known = math.isfinite(found.low)
+    if not math.isfinite(found.points):
+        return None
+    start = interval(theirs, resamples=1).percent
+    return Signal(
+        "benchmark, %",
+        "independent",
+        start,
+        start + found.points,
+        found.low if known else None,
+        found.high if known else None,
+    )
+
+
+def _of_policy(verdicts: Sequence[Artefact], digest: str) -> list[Verdict]:
+    return [
+        row
+        for artefact in verdicts
+        if digest and artefact.inputs.get("policy", {}).get("digest") == digest
+        for row in artefact.rows("verdicts", Verdict)
+    ]
+
+
+def _over_thirds(name: str, role: Role, values: Sequence[float]) -> Signal:
+    """The means of the first and last third, and Welch's interval of their difference."""
+    size = max(1, len(values) // 3)
+    first, last = values[:size], values[-size:]
+    low = high = None
+    if len(values) >= LEAST_STEPS:
+        parts = [variance(part) / len(part) for part in (first, last)]
+        error = math.sqrt(sum(parts))
+        reach = 0.0
+        if error:
+            freedom = sum(parts) ** 2 / sum(part**2 / (size - 1) for part in parts)
+            reach = -float(stdtrit(freedom, 0.025)) * error
+        low, high = mean(last) - mean(first) - reach, mean(last) - mean(first) + reach
+    return Signal(name, role, mean(first), mean(last), low, high)
+
+
+def _told(signal: Signal) -> str:
+    verbs = {"up": "rose", "down": "fell", "level": "did not move", "unknown": "cannot be told"}
+    return f"{signal.name} {verbs[signal.course]} ({signal.first:.3g} to {signal.last:.3g})"
