@@ -192,6 +192,23 @@ def diff(
 
 
 @app.command()
+def watch(
+    folder: Annotated[Path, typer.Argument(help="A run's folder, or a stage's, still training.")],
+    json_: Annotated[bool, typer.Option("--json", help="The figures as JSON.")] = False,
+) -> None:
+    """Say whether the reward rises alone; the exit status is 3 where it does."""
+    from drenpa.report.watch import print_watch, watch_folder, watch_json
+
+    found = watch_folder(folder)
+    if json_:
+        print(watch_json(found), end="")
+    else:
+        print_watch(found, _console())
+    if any(stage.alarm for stage in found):
+        raise typer.Exit(3)
+
+
+@app.command()
 def chat(
     policy: Annotated[
         str, typer.Argument(help="A run's folder, a policy's, a model's, or a name.")
