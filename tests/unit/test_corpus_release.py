@@ -3,24 +3,34 @@
 import hashlib
 import hmac
 import json
+import os
 import stat
+import subprocess
+from dataclasses import asdict
+from pathlib import Path
 
 import pyarrow.parquet
 import pytest
 import yaml
+from tests.environments import own_environment
 
 from drenpa.config import CorpusConfig
 from drenpa.core.artefacts import open_artefact, write_rows
-from drenpa.core.errors import ArtefactError, DataError
-from drenpa.core.records import Record
+from drenpa.core.errors import ArtefactError, ConfigError, DataError
+from drenpa.core.records import Ranking, Record
+from drenpa.corpus.audit import Rating, audit
 from drenpa.corpus.curate import curate
+from drenpa.corpus.facts import ReleaseFacts, read_facts
 from drenpa.corpus.intake import read_rankings, read_records
-from drenpa.corpus.release import (
-    ReleaseFacts,
-    check_nothing_leaks,
+from drenpa.corpus.release import check_nothing_leaks, verify_release, write_release
+from drenpa.corpus.withheld import (
+    Sighting,
     commitment,
-    verify_release,
-    write_release,
+    dataset_canary,
+    find_canaries,
+    item_canary,
+    private_canary,
+    read_private,
 )
 
 FACTS = ReleaseFacts(
@@ -99,7 +109,7 @@ def test_a_commitment_is_an_hmac_that_no_other_pair_shares():
     assert commitment(KEY, "a", "b") != commitment(b"another secret key", "a", "b")
 
 
-def test_the_card_carries_what_the_hub_reads(released):
+def test_the_card_carries_what_the_hub_reads_and_where_it_comes_from(corpus, released):
     place, _ = released
     card = (place / "public" / "README.md").read_text()
     _, head, body = card.split("---\n", 2)
@@ -108,8 +118,17 @@ def test_the_card_carries_what_the_hub_reads(released):
     assert facts["language"] == ["bo", "en", "zh"]
     files = [file["path"] for config in facts["configs"] for file in config["data_files"]]
     assert all((place / "public" / name).is_file() for name in files)
-    for told in ("takedown@example.org", "cc0-1.0", "Few voices.", "0 of 148 test items"):
+    for told in (
+        "takedown@example.org",
+        "cc0-1.0",
+        "Few voices.",
+        "of 148 test items",
+        dataset_canary(KEY),
+        "The test items were given.",
+    ):
         assert told in body
+    for name, entry in corpus.inputs.items():
+        assert f"| {name.partition('.')[0]} | {Path(entry['path']).name} |" in body
 
 
 def test_private_answers_are_for_the_owner_and_hold_against_the_commitments(released):
@@ -168,11 +187,188 @@ def test_a_short_answer_counts_only_as_a_whole_field(tmp_path):
     assert len(caught.value.faults) == 2
 
 
-def test_the_release_opens_in_datasets(released):
-    datasets = pytest.importorskip("datasets", reason="the datasets library is not installed")
+def test_a_row_has_the_licence_of_its_source(released):
+    place, _ = released
+    rows = pyarrow.parquet.read_table(place / "public" / "data" / "train.parquet").to_pylist()
+    own = {row["license"] for row in rows if row["source"] == "starter/foundation/language"}
+    assert own == {"cc0-1.0"}
+    assert {row["license"] for row in rows} == {"cc0-1.0", "cc-by-4.0"}
+
+
+def test_the_longest_name_that_fits_says_the_licence_of_a_source():
+    facts = FACTS.model_copy(
+        update={"licenses": {"web/*": "cc-by-sa-4.0", "web/udhr*": "mit", "web/udhr/bo": "cc0-1.0"}}
+    )
+    sources = ["web/udhr/bo", "web/udhr/dz", "web/news", "book"]
+    assert [facts.license_of(name) for name in sources] == [
+        "cc0-1.0",
+        "mit",
+        "cc-by-sa-4.0",
+        "cc-by-4.0",
+    ]
+
+
+def test_canaries_stand_at_three_depths_and_the_private_one_only_with_the_answers(released):
     place, counts = released
-    loaded = datasets.load_dataset(str(place / "public"))
-    assert {split: rows.num_rows for split, rows in loaded.items()} == {
-        "train": counts["train"],
-        "test": counts["test"],
+    public = b"".join(path.read_bytes() for path in (place / "public").rglob("*.*"))
+    for path in (place / "public").rglob("*.parquet"):
+        kept = pyarrow.parquet.read_schema(path).metadata
+        assert kept[b"canary"].decode() == dataset_canary(KEY)
+    rows = pyarrow.parquet.read_table(place / "public" / "data" / "test.parquet").to_pylist()
+    assert [row["canary"] for row in rows] == [item_canary(KEY, row["id"]) for row in rows]
+    assert len({row["canary"] for row in rows}) == counts["test"]
+    assert private_canary(KEY).encode() not in public
+    assert private_canary(KEY) in (place / "private.jsonl").read_text()
+
+
+def test_a_canary_in_a_text_tells_which_release_and_item_it_comes_from(released):
+    place, _ = released
+    private = read_private(place / "private.jsonl")
+    item = private.answers[3].id
+    text = f"A page. {item_canary(KEY, item).upper()}, {dataset_canary(KEY)}."
+    assert find_canaries(text, private) == [Sighting("item", item), Sighting("dataset")]
+    assert find_canaries(private_canary(KEY), private) == [Sighting("private")]
+    assert find_canaries(dataset_canary(b"the key of another one"), private) == []
+
+
+def test_the_private_canary_is_searched_for_too(tmp_path):
+    (tmp_path / "notes.txt").write_text(f"do not publish {private_canary(KEY)}")
+    with pytest.raises(DataError, match=r"notes.txt: line 1: holds the private canary"):
+        check_nothing_leaks(tmp_path, [], secret=private_canary(KEY))
+
+
+def test_the_metadata_names_each_file_with_its_hash_and_each_column(released):
+    place, _ = released
+    told = json.loads((place / "public" / "croissant.json").read_text())
+    files = {file["contentUrl"]: file["sha256"] for file in told["distribution"]}
+    assert files == {
+        path.relative_to(place / "public").as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in (place / "public").rglob("*.parquet")
     }
+    columns = {
+        field["source"]["extract"]["column"]
+        for records in told["recordSet"]
+        for field in records["field"]
+        if records["@id"] == "records-test"
+    }
+    schema = pyarrow.parquet.read_schema(place / "public" / "data" / "test.parquet")
+    assert columns == set(schema.names)
+    assert told["conformsTo"] == "http://mlcommons.org/croissant/1.0"
+
+
+def test_checksums_cover_every_file(released):
+    place, _ = released
+    lines = (place / "public" / "SHA256SUMS").read_text().splitlines()
+    named = {line.split("  ", 1)[1] for line in lines}
+    files = {
+        path.relative_to(place / "public").as_posix()
+        for path in (place / "public").rglob("*")
+        if path.is_file()
+    }
+    assert named == files - {"SHA256SUMS"}
+
+
+RATINGS = [
+    [
+        Rating(
+            rater=rater,
+            agrees=True,
+            kind="foundation",
+            quality=quality,
+            diversity=1,
+            timeliness=2,
+            professionalism=2,
+        )
+        for rater, quality in zip("abc", scores, strict=True)
+    ]
+    for scores in [(2, 2, 2), (2, 1, 2), (1, 1, 1), (0, 0, 1)]
+]
+
+
+def test_the_card_tells_how_far_the_raters_agreed(corpus, tmp_path):
+    (tmp_path / "audit.json").write_text(json.dumps(asdict(audit(RATINGS, resamples=20))))
+    (tmp_path / "facts.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "name": "Rated",
+                "license": "mit",
+                "description": "d",
+                "contact": "c@example.org",
+                "limits": "l",
+                "agreement": "audit.json",
+            }
+        )
+    )
+    facts = read_facts(tmp_path / "facts.yaml")
+    write_release(corpus, tmp_path / "public", tmp_path / "private.jsonl", facts)
+    card = (tmp_path / "public" / "README.md").read_text()
+    assert "12 ratings of 4 records" in card
+    # pairs of raters that say the same of quality: 3, 1, 3, 1 of 3 each
+    assert "| quality | 0.67 (" in card
+
+
+def test_faults_of_the_facts_are_told_together(tmp_path):
+    (tmp_path / "facts.yaml").write_text("name: x\nlicence: mit\nversion: '1'\ncontact: ''\n")
+    with pytest.raises(ConfigError) as caught:
+        read_facts(tmp_path / "facts.yaml")
+    told = str(caught.value)
+    assert "licence: unknown key; did you mean 'license'?" in told
+    for key in ("license: missing", "limits: missing", "contact: ", "version: "):
+        assert f"facts.yaml: {key}" in told
+    (tmp_path / "facts.yaml").write_text("agreement: none.json")
+    with pytest.raises(ConfigError, match=r"none.json: cannot be read"):
+        read_facts(tmp_path / "facts.yaml")
+
+
+def test_an_altered_private_file_is_not_read(released, tmp_path):
+    place, _ = released
+    head, *lines = (place / "private.jsonl").read_text().splitlines()
+    path = tmp_path / "private.jsonl"
+    for text, what in (
+        (head.replace(KEY.hex(), b"another secret key!!".hex()), "do not belong together"),
+        ("\n".join([head, lines[0], lines[0]]), "names an item twice"),
+        ("", "not a private file"),
+        (f"{head}\n{{}}", "not a private file"),
+    ):
+        path.write_text(text)
+        with pytest.raises(DataError, match=what):
+            read_private(path)
+
+
+OPENS = """
+import sys, datasets, mlcroissant
+folder = sys.argv[1]
+records = datasets.load_dataset(folder)
+rankings = datasets.load_dataset(folder, "rankings")
+print({split: rows.num_rows for split, rows in records.items()})
+print(sorted(rankings), set(records["test"]["answer"]), records["train"][0]["answer"][:9])
+told = mlcroissant.Dataset(f"{folder}/croissant.json")
+assert not told.metadata.ctx.issues.warnings
+print(next(iter(told.records("records-train")))["records-train/id"].decode())
+print(next(iter(told.records("records-test")))["records-test/answer"])
+candidates = next(iter(told.records("rankings-train")))["rankings-train/candidates"]
+print([candidate["rankings-train/candidates/rank"] for candidate in candidates])
+"""
+
+
+@pytest.mark.slow
+def test_the_release_opens_in_datasets_and_its_metadata_in_mlcroissant(corpus, released, tmp_path):
+    place, counts = released
+    python = own_environment("release", "datasets==5.2.0", "mlcroissant==1.1.1")
+    done = subprocess.run(
+        [python, "-c", OPENS, str(place / "public")],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "HF_DATASETS_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    first = corpus.rows("records", Record)[0]
+    ranking = next(row for row in corpus.rows("rankings", Ranking) if row.split == "train")
+    assert done.stdout.splitlines() == [
+        str({"train": counts["train"], "test": counts["test"]}),
+        f"['held_out', 'train'] {{None}} {first.answer[:9]}",
+        first.id,
+        "None",
+        str([candidate.rank for candidate in ranking.candidates]),
+    ]

@@ -37,7 +37,7 @@ RANKING_COLUMNS: tuple[str, ...] = (
 """The columns of a ranking in a table; `record`, `answer` and `rank` must be there. Lines with the
 same `ranking` (or, without that column, the same `record` and `annotator`) make one ranking."""
 
-RELEASE_COLUMNS = ("commitment",)
+RELEASE_COLUMNS = ("commitment", "canary", "license")
 """Columns that `release` adds; they are passed over when a released dataset is read back."""
 
 _NEEDED_RANKING_COLUMNS = ("record", "answer", "rank")

@@ -4,8 +4,7 @@ The folder opens in `datasets` and with `read_records`: Parquet splits with the 
 a withheld answer is null and a commitment stands beside it. The commitment is an HMAC of id and
 answer under a secret key: who holds the key can later prove which answers were meant, and nobody
 can guess an answer and check it. Key and answers go to a file of their own, outside the folder,
-and before anything is in place the whole release is searched for every withheld answer. Croissant
-metadata, canaries and the scoring of hidden answers are not here yet.
+and before anything is in place the whole release is searched for every withheld answer.
 """
 
 from __future__ import annotations
@@ -17,47 +16,27 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from drenpa.core.artefacts import Artefact, counted, write_text
+from drenpa.core.artefacts import Artefact, write_text
 from drenpa.core.errors import ArtefactError, DataError
 from drenpa.core.records import Ranking, Record
+from drenpa.corpus.croissant import croissant
+from drenpa.corpus.dataset_card import dataset_card
+from drenpa.corpus.facts import ReleaseFacts
 from drenpa.corpus.leakage import Quoted
+from drenpa.corpus.withheld import (
+    MIN_KEY,
+    commitment,
+    dataset_canary,
+    item_canary,
+    private_canary,
+    read_private,
+    write_private,
+)
 
 CHECKSUMS = "SHA256SUMS"
-
-
-@dataclass(frozen=True)
-class ReleaseFacts:
-    """What a dataset card must say and no file tells.
-
-    license:  of the whole, as an identifier the hub knows (`cc-by-4.0`).
-    contact:  who takes texts out on request.
-    limits:   known biases and what the dataset should not be used for.
-    licenses: of sources whose own licence differs.
-    """
-
-    name: str
-    license: str
-    description: str
-    contact: str
-    limits: str
-    licenses: Mapping[str, str] = field(default_factory=dict)
-
-
-def commitment(key: bytes, item: str, answer: str) -> str:
-    """Return the HMAC-SHA256 of id and answer, as hexadecimal digits.
-
-    The id's length comes first, so that no other pair of id and answer gives the same message.
-    """
-    name = item.encode()
-    return hmac.new(
-        key, b"%d:%b%b" % (len(name), name, answer.encode()), hashlib.sha256
-    ).hexdigest()
 
 
 def write_release(
@@ -77,41 +56,39 @@ def write_release(
     if folder.resolve() in private.resolve().parents:
         raise ArtefactError(f"{private}: lies inside the release; keep the answers elsewhere")
     key = key or secrets.token_bytes(32)
-    if len(key) < 16:
-        raise DataError("the key of a release needs 16 secret bytes or more")
+    if len(key) < MIN_KEY:
+        raise DataError(f"the key of a release needs {MIN_KEY} secret bytes or more")
     train = corpus.rows("records", Record)
     rankings = corpus.rows("rankings", Ranking)
     test = corpus.rows("benchmark", Record)
+    canary = dataset_canary(key)
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
-    (part / "data").mkdir(parents=True)
-    (part / "rankings").mkdir()
-    schema = _record_schema()
-    _write_table(part / "data" / "train.parquet", [_columns(record) for record in train], schema)
-    withheld = [_columns(record, key) for record in test]
-    _write_table(part / "data" / "test.parquet", withheld, schema)
-    for split in {ranking.split for ranking in rankings}:
+    for split, records in (("train", train), ("test", test)):
+        rows = [_columns(record, facts, key if split == "test" else b"") for record in records]
+        _write_table(part / "data" / f"{split}.parquet", rows, canary, _record_schema())
+    for split in sorted({ranking.split for ranking in rankings}):
         rows = [row.model_dump(mode="json") for row in rankings if row.split == split]
-        _write_table(part / "rankings" / f"{split}.parquet", rows)
-    write_text(part / "README.md", _card(corpus, facts, train, test, rankings))
-    check_nothing_leaks(part, test)
+        _write_table(part / "rankings" / f"{split}.parquet", rows, canary)
+    languages = sorted({record.language for record in (*train, *test)})
+    described = croissant(part, facts, languages, canary, corpus.created[:10])
+    write_text(part / "croissant.json", json.dumps(described, indent=1, ensure_ascii=False))
+    write_text(part / "README.md", dataset_card(corpus, facts, train, test, rankings, canary))
+    check_nothing_leaks(part, test, secret=private_canary(key))
     _write_checksums(part)
-    lines = [{"key": key.hex()}] + [
-        {"id": item.id, "answer": item.answer} for item in test if item.answer is not None
-    ]
-    write_text(private, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-    private.chmod(0o600)
+    write_private(private, key, f"{facts.name} {facts.version}", test)
     os.replace(part, folder)
     return {"train": len(train), "test": len(test), "rankings": len(rankings)}
 
 
-def check_nothing_leaks(folder: Path, withheld: Sequence[Record]) -> None:
+def check_nothing_leaks(folder: Path, withheld: Sequence[Record], secret: str = "") -> None:
     """Search every text in the release for every withheld answer.
 
     Texts are compared by their units, so case, punctuation and spelling variants hide nothing. A
     short answer ("yes", "in 1959") counts only where a whole field says it; an item's own question
     may contain its answer.
 
+    secret: must stand nowhere either.
     raises: DataError that names each item and the place where its answer stands.
     """
     quoted = Quoted({item.id: item.answer or "" for item in withheld})
@@ -123,6 +100,8 @@ def check_nothing_leaks(folder: Path, withheld: Sequence[Record]) -> None:
                 for name in sorted(quoted.within(text) | quoted.being(text))
                 if place != f"{name}.question"
             ]
+            if secret and secret in text:
+                found.append(f"{path.relative_to(folder)}: {place}: holds the private canary")
     if found:
         raise DataError([*found, "nothing was released; take these rows out and curate again"])
 
@@ -138,35 +117,40 @@ def verify_release(folder: Path, private: Path) -> None:
         path = folder / name
         if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
             raise ArtefactError(f"{path}: is not the file that was released")
-    head, *lines = Path(private).read_text(encoding="utf-8").splitlines()
-    key = bytes.fromhex(json.loads(head)["key"])
-    answers = {entry["id"]: entry["answer"] for entry in map(json.loads, lines)}
+    kept = read_private(private)
+    answers = {answer.id: answer.answer for answer in kept.answers}
     public = {row["id"]: row["commitment"] for row in _rows(folder / "data" / "test.parquet")}
     faults = [
         f"{name}: the private answer is not the one that was committed to"
         for name, published in public.items()
         if published is not None
-        and not hmac.compare_digest(published, commitment(key, name, answers.get(name, "")))
+        and not hmac.compare_digest(published, commitment(kept.key, name, answers.get(name, "")))
     ]
     if faults:
         raise DataError(faults)
 
 
-def _columns(record: Record, key: bytes = b"") -> dict[str, Any]:
+def _columns(record: Record, facts: ReleaseFacts, key: bytes) -> dict[str, Any]:
     """A record as a row of the release; with a key its answer is withheld and committed to."""
     row: dict[str, Any] = record.model_dump(mode="json", exclude={"split"})
-    row["commitment"] = None
+    row |= {"license": facts.license_of(record.source), "commitment": None, "canary": None}
+    if key:
+        row["canary"] = item_canary(key, record.id)
     if key and record.answer is not None:
-        row["answer"] = None
-        row["commitment"] = commitment(key, record.id, record.answer)
+        row |= {"answer": None, "commitment": commitment(key, record.id, record.answer)}
     return row
 
 
-def _write_table(path: Path, rows: Sequence[Mapping[str, Any]], schema: Any = None) -> None:
+def _write_table(
+    path: Path, rows: Sequence[Mapping[str, Any]], canary: str, schema: Any = None
+) -> None:
     import pyarrow
     import pyarrow.parquet
 
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(rows), schema=schema), path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = pyarrow.Table.from_pylist(list(rows), schema=schema)
+    table = table.replace_schema_metadata({"canary": canary})
+    pyarrow.parquet.write_table(table, path)
 
 
 def _record_schema() -> Any:
@@ -175,7 +159,8 @@ def _record_schema() -> Any:
 
     text = pyarrow.string()
     types = {"demand": pyarrow.float64(), "tags": pyarrow.list_(text)}
-    names = [*(name for name in Record.model_fields if name != "split"), "commitment"]
+    names = [name for name in Record.model_fields if name != "split"]
+    names += ["license", "commitment", "canary"]
     return pyarrow.schema([(name, types.get(name, text)) for name in names])
 
 
@@ -214,88 +199,3 @@ def _write_checksums(folder: Path) -> None:
         for path in files
     ]
     write_text(folder / CHECKSUMS, "".join(lines))
-
-
-def _card(
-    corpus: Artefact,
-    facts: ReleaseFacts,
-    train: Sequence[Record],
-    test: Sequence[Record],
-    rankings: Sequence[Ranking],
-) -> str:
-    """The dataset card, with the head that the hub reads."""
-    languages = sorted({record.language for record in (*train, *test)})
-    configs: list[dict[str, Any]] = [
-        {
-            "config_name": "default",
-            "data_files": [
-                {"split": split, "path": f"data/{split}.parquet"} for split in ("train", "test")
-            ],
-        }
-    ]
-    splits = sorted({ranking.split for ranking in rankings}, reverse=True)
-    if splits:
-        files = [{"split": split, "path": f"rankings/{split}.parquet"} for split in splits]
-        configs.append({"config_name": "rankings", "data_files": files})
-    head = {
-        "license": facts.license,
-        "language": languages,
-        "pretty_name": facts.name,
-        "task_categories": ["question-answering"],
-        "configs": configs,
-    }
-    leakage = corpus.summary["leakage"]
-    kinds = counted(record.kind for record in (*train, *test))
-    sources = counted(record.source or "unnamed" for record in (*train, *test))
-    lines = [
-        "---",
-        yaml.safe_dump(head, sort_keys=False, allow_unicode=True).strip(),
-        "---",
-        "",
-        f"# {facts.name}",
-        "",
-        facts.description,
-        "",
-        "## What is in it",
-        "",
-        f"{len(train)} questions with answers to train on, {len(test)} questions to test with, "
-        f"{len(rankings)} rankings of candidate answers with a note on each.",
-        "",
-        "| kind | records |",
-        "| --- | --- |",
-        *(f"| {kind} | {count} |" for kind, count in kinds.items()),
-        "",
-        "The test answers are withheld. `commitment` is the HMAC-SHA256 of each, under a key that",
-        "its keepers can publish later, to show that the answers were not changed.",
-        "",
-        "## How it was divided",
-        "",
-        "Near-duplicates of test items were taken out of train. Afterwards "
-        f"{leakage['leaking']} of {leakage['benchmark_items']} test items stand in train in "
-        "some way.",
-        "",
-        "| dropped | rows |",
-        "| --- | --- |",
-        *(f"| {reason} | {count} |" for reason, count in corpus.summary["dropped"].items()),
-        "",
-        "## Sources and licences",
-        "",
-        "| source | records | licence |",
-        "| --- | --- | --- |",
-        *(
-            f"| {source} | {count} | {facts.licenses.get(source, facts.license)} |"
-            for source, count in sources.items()
-        ),
-        "",
-        "## Known limits",
-        "",
-        facts.limits,
-        "",
-        "## Contact and takedown",
-        "",
-        f"Whoever finds their text here against their will writes to {facts.contact}.",
-        "",
-        f"Made with drenpa {corpus.version} from corpus {corpus.digest[:16]}.",
-        "",
-    ]
-    return "\n".join(lines)
