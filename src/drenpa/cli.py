@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from typer.core import TyperGroup
 
 from drenpa import __version__
 from drenpa.core.errors import DrenpaError
@@ -97,12 +98,94 @@ def finetune(
     _run_until("finetune", recipe, overlay, set_, dry_run, None)
 
 
-@app.command()
-def critic(
+class _TrainsByDefault(TyperGroup):
+    """A group in which anything but a command's name or `--help` goes to the command `train`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put `train` before a recipe or an option."""
+        if args and args[0] not in (*self.commands, "--help"):
+            args = ["train", *args]
+        return super().parse_args(ctx, args)
+
+
+critic_app = typer.Typer(
+    cls=_TrainsByDefault, no_args_is_help=True, add_completion=False, rich_markup_mode=None
+)
+app.add_typer(critic_app, name="critic")
+CriticPlace = Annotated[
+    Path, typer.Argument(help="A critic's artefact or folder.", metavar="CRITIC")
+]
+Device = Annotated[
+    Literal["auto", "cpu", "cuda"], typer.Option("--device", help="Where the critic works.")
+]
+
+
+@critic_app.callback()
+def critic() -> None:
+    """Train the critic (drenpa critic RECIPE), or put a trained one to the test."""
+
+
+@critic_app.command("train")
+def critic_train(
     recipe: RecipeFile, overlay: Overlay = None, set_: Setting = None, dry_run: DryRun = False
 ) -> None:
-    """Train the critic, and the plain scorer where a strategy needs it."""
+    """Train the critic, and the plain scorer where a strategy needs it; may be left out."""
     _run_until("critic", recipe, overlay, set_, dry_run, None)
+
+
+@critic_app.command("eval")
+def critic_eval(
+    place: CriticPlace,
+    pairs: Annotated[
+        Path,
+        typer.Argument(
+            help="Pairs in JSON Lines, CSV or Parquet: question, answer_a, answer_b, preferred "
+            "(a, b or tie); group, critique_a, critique_b where you have them."
+        ),
+    ],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON instead of the table.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="A folder for eval.json and the plot.")
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Say how often a critic agrees with pairs that people judged, reading which critique."""
+    import json
+
+    from drenpa.config import EngineConfig
+    from drenpa.critic_trial import evaluate, print_evaluation, write_evaluation
+
+    told = evaluate(place, pairs, engine=EngineConfig(device=device))
+    if out is not None:
+        write_evaluation(told, out)
+    if as_json:
+        print(json.dumps(told, indent=2, ensure_ascii=False))
+    else:
+        print_evaluation(told, _console())
+
+
+@critic_app.command("card")
+def critic_card(
+    place: CriticPlace,
+    pairs: Annotated[
+        Path | None,
+        typer.Option("--pairs", help="Judged pairs, as for eval; default: the held-out rankings."),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="The folder to write.")] = Path("critic-card"),
+    questions: Annotated[int, typer.Option(min=0, help="Drawn by lot; 0 takes all.")] = 0,
+    samples: Annotated[int, typer.Option(min=2, help="Critiques sampled for an answer.")] = 4,
+    device: Device = "auto",
+) -> None:
+    """Say what takes a critic in, what its critiques are worth, and what a score costs."""
+    from drenpa.config import EngineConfig
+    from drenpa.critic_trial import make_card, write_card
+
+    engine = EngineConfig(device=device)
+    told = make_card(place, pairs=pairs, questions=questions, samples=samples, engine=engine)
+    write_card(told, out)
+    print(out / "card.md")
 
 
 @app.command()

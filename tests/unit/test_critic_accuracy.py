@@ -67,3 +67,17 @@ def test_the_table_tells_every_source_by_kind_and_by_language():
     assert table["by_language"]["zh"]["own"]["pairs"] == 3
     assert table["used"] == "own"
     assert "gold" not in table
+
+
+def test_gap_and_use_are_told_of_the_same_pairs_everywhere():
+    examples = [example("q"), example("r", kind="connection")]
+    right, wrong, unknown = (2.0, 1.0, 0.0), (0.0, 1.0, 2.0), (math.nan,) * 3
+    rows = {"gold": [right, unknown], "own": [wrong, right], "shuffled": [wrong, wrong]}
+    table = accuracy_table(examples, rows, used="own")
+    # Gold is known of the first ranking only, where own is wrong in all three pairs.
+    assert (table["gap"]["difference"], table["gap"]["pairs"]) == (1.0, 3)
+    assert (table["use"]["difference"], table["use"]["pairs"]) == (0.5, 6)
+    assert table["by_kind"]["connection"]["use"]["difference"] == 1.0
+    assert table["by_kind"]["connection"]["gap"]["difference"] is None
+    assert table["by_language"]["en"]["gap"] == table["gap"]
+    assert "gap" not in accuracy_table(examples, {"none": [right, right]}, used="none")

@@ -142,6 +142,52 @@ def line_chart(title: str, lines: Sequence[Line], *, from_zero: bool = False) ->
     return _svg(width, height, spoken, parts)
 
 
+@dataclass(frozen=True)
+class Point:
+    """One point of a reliability plot, in shares: what was said, what came of it."""
+
+    confidence: float
+    right: float
+    low: float | None = None
+    high: float | None = None
+
+
+def reliability_chart(title: str, points: Sequence[Point]) -> Markup:
+    """Draw how often a scorer is right against how sure it says it is, from one half to certainty;
+    on the diagonal it is as right as it says."""
+    width, height = 300, 300
+    left, right, head, foot = 40, 12, 30, 40
+
+    def x(value: float) -> float:
+        return left + (width - left - right) * (min(max(value, 0.5), 1.0) - 0.5) / 0.5
+
+    def y(value: float) -> float:
+        return height - foot - (height - head - foot) * min(max(value, 0.0), 1.0)
+
+    parts = [_text(0, 14, title, size=13, weight=600)]
+    for tick in _ticks(0.0, 1.0, 5):
+        parts.append(_line(left, y(tick), width - right, y(tick), RULE))
+        parts.append(_text(left - 5, y(tick) + 3.5, _number(tick), size=9.5, fill=QUIET, at="end"))
+    for tick in _ticks(0.5, 1.0, 5):
+        parts.append(
+            _text(x(tick), height - foot + 15, _number(tick), size=9.5, fill=QUIET, at="middle")
+        )
+    parts.append(_line(x(0.5), y(0.5), x(1.0), y(1.0), QUIET, 1.0))
+    middle = (left + width - right) / 2
+    parts.append(_text(middle, height - 8, "confidence", size=10, fill=QUIET, at="middle"))
+    for point in points:
+        across = x(point.confidence)
+        if point.low is not None and point.high is not None:
+            parts.append(_line(across, y(point.low), across, y(point.high), INK, 1.1))
+        parts.append(
+            f'<circle cx="{across:.1f}" cy="{y(point.right):.1f}" r="3.2" fill="{ACCENT}"/>'
+        )
+    described = "; ".join(
+        f"right {point.right:.2f} at confidence {point.confidence:.2f}" for point in points
+    )
+    return _svg(width, height, f"{title}. {described}", parts)
+
+
 def line_sample(colour: str, dash: str) -> Markup:
     """Draw a short line, for a legend."""
     pattern = f' stroke-dasharray="{dash}"' if dash else ""

@@ -1,0 +1,134 @@
+"""`drenpa critic` as a user meets it: a recipe as ever, or a trained critic put to the test."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from drenpa.cli import main
+from drenpa.config import EngineConfig, LoraConfig
+from drenpa.critic.model import CriticModel
+from drenpa.critic.score import CriticSettings
+from drenpa.engine.adapters import add_adapter, load_backbone, save_adapter
+
+# peft asks transformers for a property that is going away.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"
+)
+
+
+def drenpa(monkeypatch, *arguments: object) -> int:
+    """Run the command line in this process; return its exit code."""
+    monkeypatch.setattr(sys, "argv", ["drenpa", *map(str, arguments)])
+    try:
+        main()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+@pytest.fixture(scope="module")
+def critic(tiny_folder, tmp_path_factory) -> Path:
+    """A critic with random weights, saved as training saves one."""
+    folder = tmp_path_factory.mktemp("critic") / "critic"
+    folder.mkdir()
+    engine = EngineConfig(device="cpu", dtype="float32", tracker="none")
+    network, _ = load_backbone(tiny_folder(), engine)
+    network = add_adapter(network, LoraConfig(rank=2), "critic", seed=1)
+    model = CriticModel(network, attention=engine.attention)
+    torch.nn.init.normal_(model.head.weight, generator=torch.Generator().manual_seed(1))
+    save_adapter(network, "critic", folder / "model", base=tiny_folder())
+    save_file({"weight": model.head.weight.detach()}, folder / "head.safetensors")
+    settings = CriticSettings(
+        str(tiny_folder()), "en", "p", "Q {question} A {answer}", True, 200, 6
+    )
+    (folder / "critic.json").write_text(json.dumps(asdict(settings)), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def file(tmp_path) -> Path:
+    rows = [
+        {"question": f"q{n}", "answer_a": "yes", "answer_b": "no, and more", "preferred": said}
+        for n, said in enumerate("aabb")
+    ]
+    rows.append({"question": "q", "answer_a": "x", "answer_b": "y", "preferred": "tie"})
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("RECIPE", "--dry-run"),
+        ("--dry-run", "RECIPE"),
+        ("--set", "seed=7", "--dry-run", "RECIPE"),
+        ("train", "RECIPE", "--dry-run"),
+    ],
+    ids=" ".join,
+)
+def test_a_recipe_is_trained_whether_or_not_the_word_is_said(
+    monkeypatch, capsys, tmp_path, arguments
+):
+    recipe = tmp_path / "eval.yaml"  # a file may be called like a command
+    recipe.write_text("name: tiny\n", encoding="utf-8")
+    given = [recipe if argument == "RECIPE" else argument for argument in arguments]
+    assert drenpa(monkeypatch, "critic", *given) == 0
+    shown = capsys.readouterr().out
+    assert "will run  curate" in shown
+    assert "waits     critic" in shown
+    assert ("seed: 7" in shown) == ("seed=7" in arguments)
+
+
+def test_an_unknown_recipe_is_still_told_as_one(monkeypatch, capsys):
+    assert drenpa(monkeypatch, "critic", "nonesuch.yaml") == 1
+    assert "nonesuch.yaml: no such recipe" in capsys.readouterr().err
+
+
+def test_eval_prints_a_table_or_json_of_the_same_figures(
+    monkeypatch, capsys, critic, file, tmp_path
+):
+    out = tmp_path / "out"
+    assert drenpa(monkeypatch, "critic", "eval", critic, file, "--json", "--out", out) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told == json.loads((out / "eval.json").read_text(encoding="utf-8"))
+    assert (told["pairs"], told["decided"], told["own"]["pairs"]) == (5, 4, 4)
+    assert told["ties"]["pairs"] == 1
+    # The same two answers to four questions, preferred half and half: the longer one is a coin.
+    assert told["longer"]["accuracy"] == 0.5
+    assert drenpa(monkeypatch, "critic", "eval", critic, file) == 0
+    table = capsys.readouterr().out
+    assert "its own, changed round" in table
+    assert "no order to get right: 1" in table
+
+
+def test_a_wrong_file_is_an_error_before_the_critic_is_opened(monkeypatch, capsys, tmp_path):
+    file = tmp_path / "pairs.jsonl"
+    file.write_text('{"question": "q", "preferred": "c"}', encoding="utf-8")
+    assert drenpa(monkeypatch, "critic", "eval", tmp_path / "nowhere", file) == 1
+    told = capsys.readouterr().err
+    assert f"{file}:1: field 'answer_a': missing" in told
+    assert "nowhere" not in told
+
+
+def test_a_card_is_written_from_a_file_of_pairs(monkeypatch, capsys, critic, file, tmp_path):
+    out = tmp_path / "card"
+    arguments = ("critic", "card", critic, "--pairs", file, "--samples", 2, "--out", out)
+    assert drenpa(monkeypatch, *arguments) == 0
+    assert capsys.readouterr().out.strip() == str(out / "card.md")
+    told = json.loads((out / "card.json").read_text(encoding="utf-8"))
+    assert told["live"]["largest difference"] < 1
+    assert told["latency"]["alone"] > 0
+    assert "# Card of the critic `critic`" in (out / "card.md").read_text(encoding="utf-8")
+
+
+def test_a_card_without_pairs_needs_an_artefact(monkeypatch, capsys, critic):
+    assert drenpa(monkeypatch, "critic", "card", critic) == 1
+    assert "--pairs" in capsys.readouterr().err
