@@ -288,7 +288,7 @@ def watch(
     else:
         print_watch(found, _console())
     if any(stage.alarm for stage in found):
-        raise typer.Exit(3)
+        raise SystemExit(3)
 
 
 @app.command()
