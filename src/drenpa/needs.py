@@ -102,10 +102,13 @@ def model_shape(folder: Path) -> Shape:
 
 def recipe_needs(recipe: Recipe, shape: Shape | None, rows: Rows) -> list[Need]:
     """Return what each step of a recipe needs, in order."""
+    probes = _probes(recipe, shape, rows)
     return [
+        *probes[:1],
         _finetune(recipe, shape, rows),
         *_critics(recipe, shape, rows),
         *_stages(recipe, shape, rows),
+        *probes[1:],
         *_benchmarks(recipe, shape, rows),
     ]
 
@@ -135,6 +138,29 @@ def training_memory(
 def trained_weights(shape: Shape, train: TrainConfig) -> int:
     """Return how many weights a training stage changes."""
     return shape.parameters if train.lora is None else shape.adapted * train.lora.rank
+
+
+def _probes(recipe: Recipe, shape: Shape | None, rows: Rows) -> list[Need]:
+    """The memory's stages: every answer of a block read after each of its questions."""
+    from drenpa.pipeline import INTERNALISED, steps_of
+
+    if recipe.memory is None:
+        return []
+    probe = recipe.memory.probe
+    memory = None
+    if shape is not None:
+        each = _bytes_each(recipe)
+        count = (probe.block + 1) * probe.block * rows.longest
+        layer = count * (4 * shape.hidden + 3 * shape.wide) * each
+        logits = min(count, LOGIT_TOKENS) * shape.vocabulary * LOGIT_BYTES
+        memory = shape.parameters * each + layer + logits + ROOM_BYTES
+        if probe.samples:
+            memory = max(memory, _sampling_memory(recipe, shape, probe.max_new_tokens, rows))
+    return [
+        Need(step.name, memory, 2e6 + 4e3 * rows.records, 0, rows.records * probe.samples)
+        for step in steps_of(recipe)
+        if step.stage == "memory" and step.name != INTERNALISED
+    ]
 
 
 def _finetune(recipe: Recipe, shape: Shape | None, rows: Rows) -> Need:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from drenpa.config import (
     RECALL,
+    BaselineConfig,
     LoraConfig,
     MemoryConfig,
     RecallConfig,
@@ -83,8 +84,7 @@ def steps_of(recipe: Recipe) -> list[Step]:
     parts = {
         part for _, stage in _stages(recipe) for part, weight in stage.reward.items() if weight
     }
-    judge_is_critic = recipe.benchmark.judge.name == "critic"
-    if "critic" in parts or judge_is_critic or not recipe.strategies:
+    if "critic" in parts or _judging_critic(recipe) or not recipe.strategies:
         steps.append(_critic(recipe, "critic"))
     if "scalar" in parts:
         steps.append(_critic(recipe, "scalar"))
@@ -100,6 +100,7 @@ def steps_of(recipe: Recipe) -> list[Step]:
         steps += [_update(recipe, recipe.memory, name, last[name]) for name in _remembering(recipe)]
     for name in recipe.strategy_names():
         steps.append(_benchmark(recipe, name, last.get(name.removesuffix(RECALL))))
+    steps += [_baseline(recipe, baseline) for baseline in recipe.benchmark.baselines]
     steps.append(_report(recipe, steps))
     return steps
 
@@ -229,11 +230,11 @@ def _wanted(recipe: Recipe, until: StageName, strategy: str | None) -> list[Step
             "with --set memory={}"
         )
     if strategy is not None:
-        known = dict.fromkeys(goal.strategy for goal in goals)
+        known = dict.fromkeys(goal.strategy for goal in goals if goal.strategy)
         goals = [goal for goal in goals if goal.strategy == strategy]
         if not goals:
             raise ConfigError(
-                f"--strategy {strategy}: nothing to {until} for it; the recipe has "
+                f"--strategy {strategy}: {until} has nothing to do for it; the recipe has "
                 f"{', '.join(known) or 'none'}{did_you_mean(strategy, known)}"
             )
     wanted: set[str] = set()
@@ -436,7 +437,7 @@ def _reinforce(recipe: Recipe, strategy: str, stage: StageConfig, start: str) ->
 
 def _benchmark(recipe: Recipe, strategy: str, policy: str | None) -> Step:
     config = recipe.benchmark
-    judge = ("critic",) if config.judge.name == "critic" else ()
+    judge = _judging_critic(recipe)
     recalling = recipe.memory if strategy.endswith(RECALL) else None
     memory = _memory_of(strategy.removesuffix(RECALL))
     needs = dict.fromkeys(
@@ -471,6 +472,38 @@ def _benchmark(recipe: Recipe, strategy: str, policy: str | None) -> Step:
         )
 
     return Step(f"benchmark-{strategy}", "benchmark", tuple(needs), plan, strategy)
+
+
+def _baseline(recipe: Recipe, baseline: BaselineConfig) -> Step:
+    """Ask a model from elsewhere the same questions; nothing of the run but its corpus, and the
+    critic where it judges, is needed for that."""
+    judge = _judging_critic(recipe)
+
+    def plan(made: Mapping[str, Artefact]) -> Plan:
+        from drenpa.critic.score import load_critic
+        from drenpa.judge.bench import plan_benchmark
+
+        return plan_benchmark(
+            baseline,
+            made["curate"],
+            recipe.benchmark,
+            strategy=baseline.name,
+            model=recipe.model,
+            engine=recipe.engine,
+            language=recipe.language,
+            root=recipe.folder,
+            seed=recipe.seed,
+            critic=made["critic"] if judge else None,
+            load_scorer=load_critic if judge else None,
+        )
+
+    return Step(f"benchmark-{baseline.name}", "benchmark", ("curate", *judge), plan, baseline.name)
+
+
+def _judging_critic(recipe: Recipe) -> tuple[Literal["critic"], ...]:
+    """The critic's step, where it judges alone or on a panel."""
+    judge = recipe.benchmark.judge
+    return ("critic",) if "critic" in (judge.name, *(m.name for m in judge.members)) else ()
 
 
 def _report(recipe: Recipe, steps: Sequence[Step]) -> Step:

@@ -19,6 +19,7 @@ COMMANDS = (
     "finetune",
     "critic",
     "reinforce",
+    "memory",
     "benchmark",
     "report",
     "show",

@@ -143,6 +143,24 @@ def test_training_all_weights_needs_sixteen_bytes_each() -> None:
     assert whole - adapter == 1000 * (16 - 2) - 100 * 16 * 16
 
 
+def test_a_memory_is_sized_up_before_training_and_after_it() -> None:
+    remembering = recipe(
+        memory={"probe": {"samples": 2}},
+        strategies=[{"name": "memory", "stages": [{"name": "main"}]}],
+    )
+    found = recipe_needs(remembering, SHAPE, ROWS)
+    stages = [need.stage for need in found]
+    assert stages[0] == "memory-select"
+    assert stages.index("memory-update-memory") == stages.index("reinforce-memory-main") + 1
+    assert stages[-1] == "benchmark-memory+recall"
+    assert found[0].answers == 2 * ROWS.records
+    assert found[0].steps == 0
+    assert found[0].memory is not None
+    assert found[0].memory > SHAPE.parameters * 2
+    assert recipe_needs(remembering, None, ROWS)[0].memory is None
+    assert "memory-select" not in [need.stage for need in recipe_needs(recipe(), SHAPE, ROWS)]
+
+
 def test_steps_and_answers_are_counted() -> None:
     found = {
         need.stage: need

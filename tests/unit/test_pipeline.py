@@ -54,6 +54,51 @@ def test_each_stage_starts_from_the_one_before_it():
     assert needs["benchmark-multistage"] == ("curate", "reinforce-multistage-general")
 
 
+def test_a_memory_selects_before_training_and_looks_back_at_the_strategies_that_recall():
+    steps = steps_of(
+        recipe(
+            strategies=every_strategy(),
+            memory={},
+            benchmark={"strategies": ["base+recall", "grpo+recall", "final"]},
+        )
+    )
+    needs = {step.name: step.needs for step in steps}
+
+    assert list(needs)[:4] == ["curate", "memory-select", "internalised", "finetune"]
+    assert [name for name in needs if name.startswith("memory-update")] == [
+        "memory-update-grpo",  # a column recalls with it
+        "memory-update-final",  # the last one, which is talked to
+    ]
+    assert needs["finetune"] == ("internalised",)
+    assert needs["critic"] == ("curate", "finetune")  # it judges answers to every question
+    assert needs["reinforce-grpo-main"] == ("internalised", "finetune", "scalar")
+    assert needs["memory-update-grpo"] == ("memory-select", "curate", "reinforce-grpo-main")
+    assert needs["benchmark-base+recall"] == ("curate", "memory-select")
+    assert needs["benchmark-grpo+recall"] == (
+        *("curate", "reinforce-grpo-main", "memory-update-grpo"),
+    )
+    assert needs["benchmark-final"] == ("curate", "reinforce-final-together")
+    assert not {"internalised", "memory-select", "memory-update-final"} & set(needs["report"])
+
+
+def test_a_recipe_without_strategies_recalls_with_the_fine_tuned_model():
+    assert names(recipe(memory={}))[-5:] == [
+        *("memory-update-sft", "benchmark-base", "benchmark-sft", "benchmark-sft+recall", "report")
+    ]
+
+
+def test_a_memory_is_foretold_for_a_strategy_of_its_own(tmp_path):
+    remembering = recipe(strategies=every_strategy(), memory={}, out=str(tmp_path))
+
+    told = [entry.step.name for entry in foretell(remembering, until="memory", strategy="final")]
+
+    assert told[:3] == ["curate", "memory-select", "internalised"]
+    assert told[-1] == "memory-update-final"
+    assert "reinforce-grpo-main" not in told
+    with pytest.raises(ConfigError, match="memory has nothing to do for it; the recipe has final"):
+        list(foretell(remembering, until="memory", strategy="grpo"))
+
+
 @given(st.permutations(["critic", "scalar", "finished"]), st.integers(1, 3))
 def test_a_step_comes_after_all_that_it_needs(parts, count):
     reward = dict.fromkeys(parts[:count], 1.0)
@@ -108,7 +153,7 @@ def test_a_strategy_is_asked_for_by_its_whole_name(tmp_path):
     assert "reinforce-memory-2-main" not in steps
     with pytest.raises(ConfigError, match=r"--strategy memor: .* did you mean 'memory'"):
         list(foretell(recipe(strategies=two), until="reinforce", strategy="memor"))
-    with pytest.raises(ConfigError, match="--strategy base: nothing to reinforce"):
+    with pytest.raises(ConfigError, match="--strategy base: reinforce has nothing to do"):
         run_recipe(recipe(strategies=two), until="reinforce", strategy="base")
 
 
