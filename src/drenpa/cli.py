@@ -351,6 +351,77 @@ def fetch(
 
 
 @app.command()
+def release(
+    corpus: Annotated[Path, typer.Argument(help="A corpus artefact, or a run's folder.")],
+    facts: Annotated[Path, typer.Argument(help="What the card must say (YAML).")],
+    out: Annotated[Path, typer.Option("--out", help="The dataset folder to write.")],
+    private: Annotated[
+        Path, typer.Option("--private", help="Where key and test answers go; never publish it.")
+    ],
+) -> None:
+    """Write a corpus as a dataset to publish, its test answers withheld."""
+    from drenpa.corpus.facts import read_facts
+    from drenpa.corpus.release import corpus_at, write_release
+
+    counts = write_release(corpus_at(corpus), out, private, read_facts(facts))
+    print(f"{out}: {', '.join(f'{count} {split}' for split, count in counts.items())}")
+    print(f"{private}: the test answers and their key; keep it to yourself")
+
+
+@app.command("score-hidden")
+def score_hidden(
+    predictions: Annotated[Path, typer.Argument(help="A file of rows with id and answer.")],
+    answers: Annotated[Path, typer.Option("--answers", help="The release's private file.")],
+    submitter: Annotated[str, typer.Option("--submitter", help="Who submits; for the log.")],
+    log: Annotated[
+        Path | None, typer.Option("--log", help="Of submissions; default: beside the answers.")
+    ] = None,
+) -> None:
+    """Score predictions against withheld answers; tell overall figures only, and log it."""
+    from drenpa.corpus.hidden import score_hidden, shown
+
+    print("\n".join(shown(score_hidden(predictions, answers, submitter=submitter, log=log))))
+
+
+@app.command()
+def clean(
+    places: Annotated[
+        list[str],
+        typer.Argument(
+            help="Files, folders or hf://datasets/OWNER/NAME with pages, then the new folder.",
+            metavar="PAGES... FOLDER",
+        ),
+    ],
+    rules: Annotated[
+        Path | None, typer.Option(help="Where the parts of known sites' pages stand (YAML).")
+    ] = None,
+    language: Annotated[
+        list[str] | None, typer.Option(help="Keep pages in this language only: bo, dz, zh, en.")
+    ] = None,
+    personal: Annotated[
+        Literal["flag", "scrub", "drop", "keep"],
+        typer.Option(help="What to do with e-mail addresses, telephone numbers and the like."),
+    ] = "flag",
+    shortest: Annotated[int, typer.Option(help="Drop pages of fewer letters.")] = 1,
+    column: Annotated[
+        list[str] | None, typer.Option(help="A table's own column: text=body, id=key, …")
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Processes; 0 is one for each core.")] = 0,
+) -> None:
+    """Take clean text out of web pages, and say what was dropped and why."""
+    from drenpa.corpus.clean_pages import Cleaning, clean_told
+    from drenpa.corpus.html import load_rules
+
+    cleaning = Cleaning(
+        rules=load_rules(rules) if rules else (),
+        languages=tuple(language or ()),
+        personal=personal,
+        shortest=shortest,
+    )
+    clean_told(places, cleaning, columns=column or (), workers=workers, say=print)
+
+
+@app.command()
 def doctor(
     recipe: Annotated[Path | None, typer.Argument(help="A recipe to size up.")] = None,
 ) -> None:

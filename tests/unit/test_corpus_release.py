@@ -6,14 +6,19 @@ import json
 import os
 import stat
 import subprocess
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
 import pyarrow.parquet
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.environments import own_environment
+from typer.testing import CliRunner
 
+from drenpa.cli import app
 from drenpa.config import CorpusConfig
 from drenpa.core.artefacts import open_artefact, write_rows
 from drenpa.core.errors import ArtefactError, ConfigError, DataError
@@ -22,7 +27,7 @@ from drenpa.corpus.audit import Rating, audit
 from drenpa.corpus.curate import curate
 from drenpa.corpus.facts import ReleaseFacts, read_facts
 from drenpa.corpus.intake import read_rankings, read_records
-from drenpa.corpus.release import check_nothing_leaks, verify_release, write_release
+from drenpa.corpus.release import check_nothing_leaks, corpus_at, verify_release, write_release
 from drenpa.corpus.withheld import (
     Sighting,
     commitment,
@@ -372,3 +377,52 @@ def test_the_release_opens_in_datasets_and_its_metadata_in_mlcroissant(corpus, r
         "None",
         str([candidate.rank for candidate in ranking.candidates]),
     ]
+
+
+def test_release_and_score_hidden_are_commands(corpus, tmp_path):
+    facts = tmp_path / "facts.yaml"
+    facts.write_text(yaml.safe_dump({**FACTS.model_dump(exclude={"agreement", "creators"})}))
+    public, private = tmp_path / "public", tmp_path / "private.jsonl"
+    run = CliRunner().invoke
+    made = run(
+        app,
+        ["release", str(corpus.path.parent), str(facts), f"--out={public}", f"--private={private}"],
+    )
+    assert made.exit_code == 0, made.output
+    assert f"{public}: 216 train, 148 test, 156 rankings" in made.output
+    verify_release(public, private)
+    predictions = tmp_path / "predictions.jsonl"
+    rows = [{"id": a.id, "answer": a.answer} for a in read_private(private).answers]
+    predictions.write_text("\n".join(map(json.dumps, rows)))
+    scored = run(
+        app, ["score-hidden", str(predictions), f"--answers={private}", "--submitter=team"]
+    )
+    assert scored.exit_code == 0, scored.output
+    assert "Mountain questions 1.0.0: 148 hidden answers" in scored.output
+    assert "all            exact 1.00  f1 1.00  chrf 1.00" in scored.output
+    assert (tmp_path / "private.log.jsonl").is_file()
+
+
+def test_a_folder_without_a_corpus_is_not_released(tmp_path):
+    for place in (tmp_path, tmp_path / "none"):
+        with pytest.raises(ArtefactError, match=r"holds no finished corpus|does not exist"):
+            corpus_at(place)
+
+
+@given(st.integers(0, 147), st.sampled_from(["quote", "shout", "spread", "tail"]))
+@settings(max_examples=25)
+def test_a_withheld_answer_is_found_however_it_is_dressed(released, number, dress):
+    place, _ = released
+    answer = read_private(place / "private.jsonl").answers[number]
+    text = {
+        "quote": f"He said: “{answer.answer}” and left.",
+        "shout": answer.answer.upper(),
+        "spread": " \u00a0 ".join(answer.answer.split(" ")),
+        "tail": f"{answer.answer} So it is, and more besides.",
+    }[dress]
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "page.md").write_text(f"A page.\n{text}\n")
+        with pytest.raises(DataError, match=f"holds the withheld answer of {answer.id}"):
+            check_nothing_leaks(
+                Path(folder), [Record(**answer.model_dump(), question="What is it?")]
+            )

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from drenpa.core.artefacts import Artefact, write_text
+from drenpa.core.artefacts import MANIFEST, Artefact, finished, open_artefact, write_text
 from drenpa.core.errors import ArtefactError, DataError
 from drenpa.core.records import Ranking, Record
 from drenpa.corpus.croissant import croissant
@@ -79,6 +79,19 @@ def write_release(
     write_private(private, key, f"{facts.name} {facts.version}", test)
     os.replace(part, folder)
     return {"train": len(train), "test": len(test), "rankings": len(rankings)}
+
+
+def corpus_at(place: Path) -> Artefact:
+    """Return the corpus artefact at a place, or the last one of a run's folder.
+
+    raises: ArtefactError when there is none.
+    """
+    if (place / MANIFEST).is_file() or not place.is_dir():
+        return open_artefact(place, "corpus")
+    found = [artefact for artefact in finished(place) if artefact.kind == "corpus"]
+    if not found:
+        raise ArtefactError(f"{place}: holds no finished corpus; run `drenpa curate` first")
+    return found[-1]
 
 
 def check_nothing_leaks(folder: Path, withheld: Sequence[Record], secret: str = "") -> None:
