@@ -1,5 +1,6 @@
-"""Thin bridges to other tools, each an optional extra; there is none yet.
+"""Thin bridges to other tools, each optional.
 
-What other tools read today is the policy as an ordinary folder (`drenpa.export`) and the tables of
-a report as files.
+`bench_folder` writes a recipe's benchmark as a folder that lm-eval, inspect and OpenCompass run
+without a change to them; `scoring` is the one function by which all of them score; `results` reads
+what they found back; `hub` pushes and loads corpora, policies, critics and reports.
 """
