@@ -359,6 +359,7 @@ class ReportConfig(Config):
     resamples: Count = 4000  # of the bootstrap
     examples: Count = 3
     paper_columns: bool = False  # the paper's own Table 3 beside ours
+    people: tuple[str, ...] = ()  # files of people's scores, as items.html exports them
 
 
 class Recipe(Config):
