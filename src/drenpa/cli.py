@@ -444,6 +444,82 @@ def init(
     make_project(folder, _console())
 
 
+judges = typer.Typer(
+    name="judge", help="Examine judges, and let people judge.", no_args_is_help=True
+)
+app.add_typer(judges)
+
+
+@judges.command("card")
+def judge_card(
+    recipe: RecipeFile,
+    overlay: Overlay = None,
+    set_: Setting = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Default: judge-card in the run.")
+    ] = None,
+    questions: Annotated[int, typer.Option(help="With ranked answers, to examine it on.")] = 24,
+    against: Annotated[
+        Path | None, typer.Option("--against", help="An older card: has the judge drifted?")
+    ] = None,
+) -> None:
+    """Find out what the recipe's judge notices, and whether it has changed."""
+    from drenpa.config import load_recipe
+    from drenpa.judge_card import write_judge_cards
+    from drenpa.recipes import find_recipe
+
+    read = load_recipe(find_recipe(recipe), overlay or [], set_ or [])
+    place = out or read.folder / "judge-card"
+    for page in write_judge_cards(read, place, questions=questions, against=against):
+        print(page.read_text(encoding="utf-8"))
+        print(page, file=sys.stderr)
+
+
+@judges.command("form")
+def judge_form(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run with a benchmark.")],
+    out: Annotated[Path, typer.Argument(help="The folder for form.csv and form.html.")],
+    questions: Annotated[int, typer.Option(help="How many, with all answers; 0: all.")] = 0,
+    language: Annotated[str, typer.Option(help="Of the form: en, zh or bo.")] = "en",
+) -> None:
+    """Write a blind form on which people score a run's answers."""
+    from drenpa.judge.people import run_verdicts, sheets_of, write_forms
+
+    for file in write_forms(sheets_of(run_verdicts(run_folder), questions), out, language):
+        print(file)
+
+
+@judges.command("take")
+def judge_take(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="The run the form is of.")],
+    forms: Annotated[list[str], typer.Argument(help="Filled forms, each as PERSON=FILE.")],
+    out: Annotated[Path, typer.Option("--out", help="The recording to write.")] = Path(
+        "people.jsonl"
+    ),
+) -> None:
+    """Read filled forms back; what people said is then a judge like any other."""
+    from drenpa.judge.people import named_forms, run_verdicts, take_forms
+    from drenpa.judge.recorded import write_recording
+
+    count = write_recording(out, take_forms(named_forms(forms), run_verdicts(run_folder)))
+    print(
+        f"{out}: {count} verdicts of people; judge with them: "
+        f"--set 'benchmark.judge={{name: recorded, file: {out}}}'"
+    )
+
+
+@judges.command("record")
+def judge_record(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run with a benchmark.")],
+    out: Annotated[Path, typer.Argument(help="The recording to write, JSON Lines.")],
+) -> None:
+    """Write down a run's verdicts, to be replayed without a judge."""
+    from drenpa.judge.people import run_verdicts
+    from drenpa.judge.recorded import recording_of, write_recording
+
+    print(f"{out}: {write_recording(out, recording_of(run_verdicts(run_folder)))} verdicts")
+
+
 def _run_until(
     until: StageName,
     path: Path,

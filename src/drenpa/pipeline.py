@@ -84,7 +84,7 @@ def steps_of(recipe: Recipe) -> list[Step]:
     parts = {
         part for _, stage in _stages(recipe) for part, weight in stage.reward.items() if weight
     }
-    if "critic" in parts or _judging_critic(recipe) or not recipe.strategies:
+    if "critic" in parts or judging_critic(recipe) or not recipe.strategies:
         steps.append(_critic(recipe, "critic"))
     if "scalar" in parts:
         steps.append(_critic(recipe, "scalar"))
@@ -437,7 +437,7 @@ def _reinforce(recipe: Recipe, strategy: str, stage: StageConfig, start: str) ->
 
 def _benchmark(recipe: Recipe, strategy: str, policy: str | None) -> Step:
     config = recipe.benchmark
-    judge = _judging_critic(recipe)
+    judge = judging_critic(recipe)
     recalling = recipe.memory if strategy.endswith(RECALL) else None
     memory = _memory_of(strategy.removesuffix(RECALL))
     needs = dict.fromkeys(
@@ -477,7 +477,7 @@ def _benchmark(recipe: Recipe, strategy: str, policy: str | None) -> Step:
 def _baseline(recipe: Recipe, baseline: BaselineConfig) -> Step:
     """Ask a model from elsewhere the same questions; nothing of the run but its corpus, and the
     critic where it judges, is needed for that."""
-    judge = _judging_critic(recipe)
+    judge = judging_critic(recipe)
 
     def plan(made: Mapping[str, Artefact]) -> Plan:
         from drenpa.critic.score import load_critic
@@ -500,7 +500,7 @@ def _baseline(recipe: Recipe, baseline: BaselineConfig) -> Step:
     return Step(f"benchmark-{baseline.name}", "benchmark", ("curate", *judge), plan, baseline.name)
 
 
-def _judging_critic(recipe: Recipe) -> tuple[Literal["critic"], ...]:
+def judging_critic(recipe: Recipe) -> tuple[Literal["critic"], ...]:
     """The critic's step, where it judges alone or on a panel."""
     judge = recipe.benchmark.judge
     return ("critic",) if "critic" in (judge.name, *(m.name for m in judge.members)) else ()

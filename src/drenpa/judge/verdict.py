@@ -55,6 +55,16 @@ def parse_verdict(reply: str, answer: str = "") -> Opinion:
     return Opinion(unscored=_why_none(text, answer))
 
 
+def score_of(value: Any) -> float | None:
+    """Read 0, 1 or 2 from what somebody wrote for it, or None.
+
+    >>> score_of("２ / 2"), score_of("1分"), score_of("༢"), score_of(3), score_of("good")
+    (2.0, 1.0, 2.0, None, None)
+    """
+    number = _number(value)
+    return number if number in (0.0, 1.0, 2.0) else None
+
+
 def _verdicts(text: str) -> Iterator[dict[str, Any]]:
     """Yield the outermost JSON objects that name a dimension, in order."""
     decoder = json.JSONDecoder()
@@ -120,9 +130,9 @@ def _opinion(verdict: Mapping[str, Any], read: Read) -> Opinion:
         if dimension not in stated:
             reasons.append(f"{dimension}: not in the verdict")
             continue
-        number = _number(stated[dimension])
-        if number in (0.0, 1.0, 2.0):
-            scores[dimension] = number
+        score = score_of(stated[dimension])
+        if score is not None:
+            scores[dimension] = score
         else:
             reasons.append(f"{dimension}: {_shown(stated[dimension])} is not 0, 1 or 2")
     return Opinion(scores, _thoughts_in(verdict), "; ".join(reasons), read)
