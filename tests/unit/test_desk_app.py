@@ -6,10 +6,12 @@ import re
 import pytest
 from starlette.testclient import TestClient
 
+from drenpa.core.errors import DrenpaError
 from drenpa.core.records import Ranking, Record
 from drenpa.corpus.annotate import Store
 from drenpa.corpus.intake import read_rankings, read_records
-from drenpa.corpus.rounds import Draft
+from drenpa.corpus.rounds import Draft, GoldDraft
+from drenpa.desk.access import key_of, links, pass_for
 from drenpa.desk.app import create_app
 
 HOST = "http://127.0.0.1:8765"
@@ -261,3 +263,82 @@ def test_a_long_list_has_pages(path):
 
 def test_tibetan_is_marked_as_such(desk):
     assert '<p class="text" lang="bo">ཡི་གེ་གང་ཡིན།</p>' in desk.item("bo").text
+
+
+KEY = b"a key of the desk"
+
+
+@pytest.fixture
+def locked(path):
+    with TestClient(create_app(path, key=KEY), base_url=HOST) as client:
+        yield Desk(client)
+
+
+def come_in(desk, person):
+    [(_, link)] = links(KEY, HOST, [person] if person else [])
+    return desk.client.get(link, follow_redirects=False)
+
+
+def test_a_desk_with_a_key_opens_to_its_links_only(locked):
+    for place in ("/", "/item?id=a/1", "/export/records.jsonl", "/static/desk.css"):
+        assert locked.client.get(place).status_code == 403
+    wrong = {"person": "", "pass": pass_for(b"another key", "")}
+    assert locked.client.get("/", params=wrong).status_code == 403
+    assert "set-cookie" not in locked.client.get("/", params=wrong).headers
+    response = come_in(locked, "")
+    assert (response.status_code, response.headers["location"]) == (303, "/")
+    assert locked.client.get("/").status_code == 200
+    assert locked.post("/name", {"name": "Dolma"}).status_code == 303
+    assert locked.step("edit_question", QUESTION).status_code == 303
+
+
+def test_a_personal_link_is_of_that_person_alone(locked, path):
+    come_in(locked, "པད་མ་:x")
+    page = locked.client.get("/").text
+    assert "You are པད་མ་:x" in page
+    assert 'action="/name"' not in page
+    assert locked.post("/name", {"name": "Dolma"}).status_code == 403
+    locked.client.cookies.set("person", "Dolma")
+    assert locked.step("edit_question", QUESTION).status_code == 303
+    with Store(path) as store:
+        assert store.item("a/1").editors == {"པད་མ་:x"}
+
+
+def test_a_pass_does_not_serve_another_name(locked):
+    locked.client.cookies.set("pass", f"Dolma:{pass_for(KEY, 'Tashi')}")
+    assert locked.client.get("/").status_code == 403
+    forged = {"person": "Dolma", "pass": pass_for(KEY, "Tashi")}
+    assert locked.client.get("/", params=forged).status_code == 403
+
+
+def test_the_key_lies_beside_the_store_for_its_owner_only(tmp_path):
+    key = key_of(tmp_path / "desk.db")
+    assert key_of(tmp_path / "desk.db") == key
+    assert key != key_of(tmp_path / "other.db")
+    assert (tmp_path / "desk.db.key").stat().st_mode & 0o777 == 0o600
+    (tmp_path / "desk.db.key").write_text("none")
+    with pytest.raises(DrenpaError, match="holds no key"):
+        key_of(tmp_path / "desk.db")
+
+
+def test_a_control_item_looks_like_any_other(desk, path):
+    same = {"question": QUESTION["question"], "answer": "It acts.", "source": "book"}
+    with Store(path) as store:
+        gold = GoldDraft(id="g", agrees=False, kind="profession", **same)
+        store.add_gold([gold], actor="import")
+        desk.am("Dolma").step("edit_question", QUESTION)
+        desk.step("edit_answer", {"answer": "It acts.", "kind": "foundation"})
+        for rater in ("r1", "r2", "r3", "r4"):
+            desk.am(rater).step("rate", RATING, name="g")
+        assert len(store.item("g").ratings) == 4
+    desk.am("r5")
+
+    def told(page, name):
+        return re.sub(r'name="seen" value="\d+"', "", page).replace(name, "ID")
+
+    shown = told(desk.item("g").text, "id=g").replace(">g<", ">ID<").replace(">g ", ">ID ")
+    other = told(desk.item("a/1").text, "id=a/1").replace(">a/1<", ">ID<").replace(">a/1 ", ">ID ")
+    assert shown == other
+    rows = re.findall(r"<tr>.*?</tr>", desk.client.get("/?phase=audit").text, re.DOTALL)[1:]
+    cells = [re.findall(r"<td[^>]*>(.*?)</td>", row)[1:] for row in rows]
+    assert cells[0] == cells[1] == ["What does a verb do?", "–", "audit"]

@@ -1,9 +1,9 @@
 """The annotation desk: plain pages and forms over the rounds of `corpus.rounds`.
 
-It serves this machine alone unless host names are given, takes forms only from its own pages, and
-runs no script. People say who they are and are believed, so the desk belongs on one's own machine
-or behind something that checks names. The rules are not here: every step goes through the store,
-and what it refuses is shown beside what was typed.
+It serves this machine alone unless host names are given, opens to whoever has a link (`access`),
+takes forms only from its own pages, and runs no script. With a personal link one works under that
+name alone; with the link for anyone, people say who they are and are believed. The rules are not
+here: every step goes through the store, and what it refuses is shown beside what was typed.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import string
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, get_args
 from urllib.parse import quote, unquote, urlencode, urlsplit
@@ -36,6 +37,7 @@ from drenpa.corpus.rounds import (
     replayed,
     standing,
 )
+from drenpa.desk.access import holds, key_of, links
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 PAGE = 50  # items on a page of the list
@@ -61,11 +63,15 @@ async def _form_of(request: Request) -> Form:
 TypedForm = Annotated[Form, Depends(_form_of)]
 
 
-def create_app(store_path: Path | str, *, hosts: Sequence[str] = LOOPBACK) -> FastAPI:
+def create_app(
+    store_path: Path | str, *, hosts: Sequence[str] = LOOPBACK, key: bytes = b""
+) -> FastAPI:
     """Return the desk over the store at `store_path`, which is made if it is not there.
 
     hosts: the names under which the desk may be asked for; a request to any other is refused, so
            that no page elsewhere can reach it through a name that points here.
+    key:   makes the links that open the desk (`access.key_of`); without one it is open to all who
+           reach it.
     """
     store = Store(store_path)
     pages = Environment(
@@ -85,14 +91,27 @@ def create_app(store_path: Path | str, *, hosts: Sequence[str] = LOOPBACK) -> Fa
     @app.middleware("http")
     async def guard(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
         refusal = _refusal(request, hosts)
-        response = PlainTextResponse(*refusal) if refusal else await answer(request)
+        response: Response
+        if refusal:
+            response = PlainTextResponse(*refusal)
+        elif key and "pass" in request.query_params:
+            response = _let_in(request, key)
+        elif key and not _has_pass(request, key):
+            response = PlainTextResponse("Open the desk by the link that was given to you.\n", 403)
+        else:
+            response = await answer(request)
         response.headers.update(_HEADERS)
         return response
 
     def page(name: str, request: Request, status: int = 200, **values: Any) -> HTMLResponse:
         person = _person(request)
         text = pages.get_template(name).render(
-            person=person, kinds=KINDS, stabilities=STABILITIES, aspects=ASPECTS, **values
+            person=person,
+            own_link=_linked(request),
+            kinds=KINDS,
+            stabilities=STABILITIES,
+            aspects=ASPECTS,
+            **values,
         )
         return HTMLResponse(text, status)
 
@@ -146,7 +165,9 @@ def create_app(store_path: Path | str, *, hosts: Sequence[str] = LOOPBACK) -> Fa
         )
 
     @app.post("/name")
-    def say_name(form: TypedForm) -> RedirectResponse:
+    def say_name(request: Request, form: TypedForm) -> Response:
+        if _linked(request):
+            return page("fault.html", request, 403, fault="This link is of one person only.")
         response = RedirectResponse("/", 303)
         name = quote(clean_text(form.get("name", ""))[:80])
         response.set_cookie("person", name, httponly=True, samesite="strict")
@@ -207,10 +228,22 @@ def create_app(store_path: Path | str, *, hosts: Sequence[str] = LOOPBACK) -> Fa
     return app
 
 
-def serve(store_path: Path | str, *, drafts: Sequence[Path | str] = (), port: int = 8765) -> None:
-    """Serve the desk to this machine until it is stopped, after bringing the drafts in.
+def serve(
+    store_path: Path | str,
+    *,
+    drafts: Sequence[Path | str] = (),
+    port: int = 8765,
+    people: Sequence[str] = (),
+    bind: str = LOOPBACK[0],
+    host: str = "",
+    tell: Callable[[str], object] = partial(print, flush=True),  # noqa: B008 - it has no state
+) -> None:
+    """Serve the desk until it is stopped, after bringing the drafts in; tell its links.
 
     drafts: files of items for the rounds; those already in the store are passed over.
+    people: each gets a link of their own; without any there is one link for everybody.
+    bind:   the address to listen on, by default this machine's own.
+    host:   the name under which others reach the desk, where `bind` is not this machine's own.
     raises: DataError with every fault in the files.
     """
     import uvicorn
@@ -219,7 +252,32 @@ def serve(store_path: Path | str, *, drafts: Sequence[Path | str] = (), port: in
     if rows:
         with Store(store_path) as store:
             store.add(rows, actor="import")
-    uvicorn.run(create_app(store_path), host=LOOPBACK[0], port=port, log_level="warning")
+    key = key_of(Path(store_path))
+    app = create_app(store_path, hosts=(*LOOPBACK, *([host] if host else [])), key=key)
+    for person, link in links(key, f"http://{host or LOOPBACK[0]}:{port}", people):
+        tell(f"{person}: {link}" if person else link)
+    uvicorn.run(app, host=bind, port=port, log_level="warning")
+
+
+def _let_in(request: Request, key: bytes) -> Response:
+    """Take the pass of a link into a cookie and show the desk, or refuse it."""
+    person, given = request.query_params.get("person", ""), request.query_params["pass"]
+    if not holds(key, person, given):
+        return PlainTextResponse("This link does not open the desk; ask for a new one.\n", 403)
+    response = RedirectResponse("/", 303)
+    # lax, so that a link in a message opens the desk; forms are checked for their origin
+    response.set_cookie("pass", f"{quote(person)}:{given}", httponly=True, samesite="lax")
+    return response
+
+
+def _has_pass(request: Request, key: bytes) -> bool:
+    person, _, given = request.cookies.get("pass", "").rpartition(":")
+    return holds(key, unquote(person), given)
+
+
+def _linked(request: Request) -> str:
+    """The name of a personal link, which was checked when the request came in."""
+    return unquote(request.cookies.get("pass", "").rpartition(":")[0])
 
 
 def _refusal(request: Request, hosts: Sequence[str]) -> tuple[str, int] | None:
@@ -239,7 +297,7 @@ def _refusal(request: Request, hosts: Sequence[str]) -> tuple[str, int] | None:
 
 
 def _person(request: Request) -> str:
-    return unquote(request.cookies.get("person", "")).strip()
+    return (_linked(request) or unquote(request.cookies.get("person", ""))).strip()
 
 
 def _content(action: str, form: Form, item: Item) -> dict[str, Any]:
