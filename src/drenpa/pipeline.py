@@ -77,6 +77,7 @@ def steps_of(recipe: Recipe) -> list[Step]:
     raises: ConfigError when the stages' adapters do not fit each other.
     """
     _check_adapters(recipe)
+    _check_rankings(recipe)
     steps = [_curate(recipe)]
     if recipe.memory is not None:
         steps += [_select(recipe, recipe.memory), _internalise(recipe)]
@@ -84,7 +85,8 @@ def steps_of(recipe: Recipe) -> list[Step]:
     parts = {
         part for _, stage in _stages(recipe) for part, weight in stage.reward.items() if weight
     }
-    if "critic" in parts or judging_critic(recipe) or not recipe.strategies:
+    alone = not recipe.strategies and bool(recipe.corpus.rankings)
+    if "critic" in parts or judging_critic(recipe) or alone:
         steps.append(_critic(recipe, "critic"))
     if "scalar" in parts:
         steps.append(_critic(recipe, "scalar"))
@@ -220,15 +222,23 @@ def recall_settings(memory: Artefact) -> RecallConfig:
     return RecallConfig.model_validate(told[-1]) if told else RecallConfig()
 
 
+_NOTHING: dict[StageName, str] = {
+    "critic": "no strategy and no judge asks for a critic, and corpus.rankings is empty; give it "
+    "rankings",
+    "reinforce": "the recipe has no strategies; add one, for example strategies: "
+    "[{name: memory, stages: [{name: main}]}]",
+    "memory": "the recipe has no memory; give it the part `memory: {}`, or run it with "
+    "--set memory={}",
+}
+"""Why a command has nothing to do for a recipe, and what would change that."""
+
+
 def _wanted(recipe: Recipe, until: StageName, strategy: str | None) -> list[Step]:
     """The steps up to a stage; with a strategy, only those that its last step needs."""
     steps = {step.name: step for step in steps_of(recipe)}
     goals = [step for step in steps.values() if until in (step.stage, "report")]
-    if until == "memory" and not goals:
-        raise ConfigError(
-            f"{recipe.name}: the recipe has no memory; give it the part `memory: {{}}`, or run it "
-            "with --set memory={}"
-        )
+    if not goals:
+        raise ConfigError(f"{recipe.name}: {_NOTHING[until]}")
     if strategy is not None:
         known = dict.fromkeys(goal.strategy for goal in goals if goal.strategy)
         goals = [goal for goal in goals if goal.strategy == strategy]
@@ -273,6 +283,26 @@ def _check_adapters(recipe: Recipe) -> None:
                 )
             before = lora
         last[strategy.name] = before
+    if faults:
+        raise ConfigError("\n".join(faults))
+
+
+def _check_rankings(recipe: Recipe) -> None:
+    """Find a scorer that has nothing to learn from before the model is fine-tuned for it."""
+    if recipe.corpus.rankings:
+        return
+    faults = [
+        f"strategies.{strategy}.{stage.name}.reward: the {part} learns from ranked answers, and "
+        "corpus.rankings is empty; give it rankings, or reward only `finished`"
+        for strategy, stage in _stages(recipe)
+        for part, weight in stage.reward.items()
+        if weight and part in ("critic", "scalar")
+    ]
+    if judging_critic(recipe):
+        faults.append(
+            "benchmark.judge: the critic learns from ranked answers, and corpus.rankings is empty; "
+            "give it rankings, or take another judge"
+        )
     if faults:
         raise ConfigError("\n".join(faults))
 

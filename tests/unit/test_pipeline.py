@@ -121,6 +121,48 @@ def test_a_critic_that_nobody_asks_is_not_trained():
     assert "critic" in names(recipe(**plain, benchmark={"judge": {"name": "critic"}}))
 
 
+def test_without_rankings_a_recipe_runs_whose_strategies_need_no_scorer():
+    stages = [stage("main", reward={"finished": 1})]
+    unranked = {"corpus": {"rankings": []}}
+
+    assert "critic" not in names(recipe(**unranked))
+    assert names(recipe(**unranked, strategies=[{"name": "brief", "stages": stages}]))[:4] == [
+        *("curate", "finetune", "reinforce-brief-main", "benchmark-base")
+    ]
+
+
+def test_a_scorer_without_rankings_to_learn_from_is_refused_before_anything_runs():
+    stages = [stage("main", reward={"critic": 1, "scalar": 0.5, "finished": 1})]
+
+    with pytest.raises(ConfigError) as raised:
+        steps_of(
+            recipe(
+                corpus={"rankings": []},
+                strategies=[{"name": "memory", "stages": stages}],
+                benchmark={"judge": {"name": "critic"}},
+            )
+        )
+
+    lines = str(raised.value).splitlines()
+    assert len(lines) == 3
+    assert lines[0].startswith("strategies.memory.main.reward: the critic learns from ranked")
+    assert "or reward only `finished`" in lines[1]
+    assert lines[2].startswith("benchmark.judge: ")
+
+
+@pytest.mark.parametrize(
+    ("until", "fault"),
+    [
+        ("critic", "give it rankings"),
+        ("reinforce", "the recipe has no strategies; add one"),
+        ("memory", "the recipe has no memory; give it the part `memory: {}`"),
+    ],
+)
+def test_a_command_that_has_nothing_to_do_says_so(until, fault):
+    with pytest.raises(ConfigError, match=fault):
+        run_recipe(recipe(corpus={"rankings": []}), until=until)
+
+
 @pytest.mark.parametrize(
     ("until", "strategy", "last"),
     [
