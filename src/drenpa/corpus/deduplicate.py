@@ -14,7 +14,7 @@ Mining of Massive Datasets, section 3.4.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -117,24 +117,35 @@ class Links:
     """Which of n things hang together: disjoint sets, joined pair by pair."""
 
     def __init__(self, size: int) -> None:
-        self._parent = list(range(size))
+        self._size = size
+        self._parent: dict[int, int] = {}  # of those that are not alone
 
     def find(self, index: int) -> int:
         """Return the representative of the set that holds `index`."""
-        while self._parent[index] != index:
-            self._parent[index] = self._parent[self._parent[index]]
-            index = self._parent[index]
+        parent = self._parent
+        above = parent.get(index, index)
+        while above != index:
+            parent[index] = parent.get(above, above)
+            index = parent[index]
+            above = parent.get(index, index)
         return index
 
     def join(self, first: int, second: int) -> None:
         """Make one set of the two; its representative is the smaller of theirs."""
         low, high = sorted((self.find(first), self.find(second)))
-        self._parent[high] = low
+        self._parent[low], self._parent[high] = low, low
 
     def groups(self) -> list[tuple[int, ...]]:
         """Return all sets, members ascending, by their first member."""
+        return self._gathered(range(self._size))
+
+    def joined(self) -> list[tuple[int, ...]]:
+        """Return the sets of two and more, members ascending, by their first member."""
+        return [group for group in self._gathered(sorted(self._parent)) if len(group) > 1]
+
+    def _gathered(self, indices: Iterable[int]) -> list[tuple[int, ...]]:
         found: dict[int, list[int]] = defaultdict(list)
-        for index in range(len(self._parent)):
+        for index in indices:
             found[self.find(index)].append(index)
         return [tuple(members) for members in found.values()]
 
@@ -179,8 +190,10 @@ def band_hashes(keys: Sequence[str], threshold: float = 0.8) -> Words:
     return hashes_BN
 
 
-def link_similar(bands_BN: Words, similar: Callable[[int, int], bool], links: Links) -> None:
-    """Join what the bands propose and `similar` confirms.
+def link_similar(
+    bands_BN: Iterable[Words], similar: Callable[[int, int], bool], links: Links
+) -> None:
+    """Join what the bands propose and `similar` confirms; bands may come one at a time.
 
     Pairs that hang together already are not looked at again: the groups are the same, and a
     thousand copies of one page take a thousand comparisons, not half a million.
@@ -232,9 +245,11 @@ def piece_set(key: str) -> Words:
     return np.unique(_hashed_pieces([key])[0]) if key else np.empty(0, dtype=np.uint64)
 
 
-def _buckets(bands_BN: Words) -> Iterator[list[int]]:
+def _buckets(bands_BN: Iterable[Words]) -> Iterator[list[int]]:
     """Yield the places of two and more keys that agree in a band."""
-    for band_N in bands_BN if bands_BN.shape[1] else ():
+    for band_N in bands_BN:
+        if not len(band_N):
+            continue
         order_N = np.argsort(band_N, kind="stable")
         sorted_N = band_N[order_N]
         ends = np.flatnonzero(np.append(sorted_N[1:] != sorted_N[:-1], True)) + 1
