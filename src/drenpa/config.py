@@ -133,6 +133,12 @@ class CriticConfig(Config):
     batch: Count = 4  # questions a step, each with all its ranked answers
     critique_weight: NotNegative = 1.0  # P3; the paper
     score_weight: NotNegative = 1.0  # P3; the paper
+    bare_share: Share = (
+        0.0  # of the critiques that the head does not get to read before the own epochs
+    )
+    foils: int = Field(
+        default=0, ge=0
+    )  # spoiled answers (cut off, scrambled, looping, foreign) beside each ranking's own
     own_epochs: int = Field(
         default=0, ge=0
     )  # further epochs in which the head reads the critic's own critiques

@@ -210,6 +210,38 @@ def test_own_critiques_are_read_in_their_share_and_never_taught(training, share)
     assert run.lesson(0, 0).taught == run.lesson(0, 0).taught != (0, 0, 0)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_a_share_of_the_critiques_is_kept_from_the_head_before_the_own_epochs(training, share):
+    run = training(config(own_epochs=1, own_share=0.0, bare_share=share))
+    bare = 0
+    for number in range(5):
+        lesson = run.lesson(number, 0)
+        asked = run.layout.ask(run.train_set[number].question)
+        for place, answer in enumerate(run.train_set[number].answers):
+            if lesson.taught[place] == 0:
+                bare += 1
+                ids = run.layout.read(asked, answer).ids
+                assert lesson.group.suffixes[place] == (*ids, run.layout.end_id)
+        assert all(run.lesson(number, 1).taught)
+    assert {0.0: bare == 0, 0.5: 3 <= bare <= 12, 1.0: bare == 15}[share]
+
+
+def test_foils_are_read_criticised_and_taught_like_other_answers(training):
+    run = training(config(own_epochs=1, own_share=1.0, foils=2))
+    lesson = run.lesson(0, 0)
+    assert lesson.ranks == (1, 2, 3, 3, 3)
+    assert all(lesson.taught)
+    assert run.lesson(0, 0) == lesson
+    assert {len(row) for row in run.own_critiques(1)} == {5}
+    assert run.example(0, 0) != run.example(0, 1)
+    assert run.lesson(0, 1).taught == (0,) * 5
+
+
+def test_a_critic_keeps_to_what_its_backbone_can_read(training):
+    run = training(config(train={"max_length": 100_000}))
+    assert run.settings.max_length == run.layout.max_length < 100_000
+
+
 def test_own_critiques_of_an_epoch_outlive_the_weights_that_wrote_them(training):
     settings = config(own_epochs=1)
     first = training(settings).own_critiques(1)

@@ -1,9 +1,12 @@
 """Train the critic: to write people's critiques, and to score an answer after its critique.
 
 Each step takes some questions with all their ranked answers, every answer encoded once for all its
-pairs [P3]. In the first epochs the head reads true critiques (teacher forcing). In the `own_epochs`
-after them it reads, for a share of the answers, critiques that the critic itself wrote at the start
-of that epoch, because those are what it will read at work; only true ones are learned by heart.
+pairs [P3]. In the first epochs the head reads true critiques (teacher forcing), but none for a
+share of the answers (`bare_share`), so that it learns to look at the answer too. In the
+`own_epochs` after them it reads, for a share of the answers (`own_share`), critiques that the
+critic itself wrote at the start of that epoch, because those are what it will read at work; only
+true ones are learned by heart. Spoiled answers (`foils`) may stand beside the ranked ones, other
+ones in every epoch.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +38,7 @@ from drenpa.critic.accuracy import Source, accuracy_table
 from drenpa.critic.examples import Example, Examples, dump_lines, read_examples
 from drenpa.critic.expand import SLOTS as EXPAND_SLOTS
 from drenpa.critic.expand import Endpoint, EndpointWriter, expand_notes
+from drenpa.critic.foils import with_foils
 from drenpa.critic.layout import SLOTS
 from drenpa.critic.model import CriticModel
 from drenpa.critic.objective import critic_loss, critique_loss, pairs_in, pairs_right, score_loss
@@ -57,6 +61,7 @@ from drenpa.engine.loop import (
     train_loop,
 )
 from drenpa.engine.memory_bound import Extent, micro_batch_limit
+from drenpa.engine.models import context_of
 from drenpa.engine.policy import MODEL, model_folders
 from drenpa.engine.prefix import PrefixGroup
 
@@ -212,13 +217,14 @@ class _Training:
     ) -> None:
         assert config.train.lora is not None
         self.config = config
-        self.settings = settings
         self.engine = engine
         self.backbone = backbone
         self.folder = folder
         self.seed = seed
         self.name = name
         network, tokenizer = load_backbone(backbone, engine)
+        room = min(settings.max_length, context_of(network))
+        self.settings = settings = replace(settings, max_length=room)
         network = add_adapter(network, config.train.lora, ADAPTER, seed=seed)
         if config.train.gradient_checkpointing:
             recompute_activations(network)
@@ -247,7 +253,7 @@ class _Training:
         critique = self.layout.max_critique_tokens + 1
         return Extent(
             max(len(a.prefix) for a in asked),
-            max(len(e.answers) for e in self.train_set),
+            max(len(e.answers) for e in self.train_set) + self.config.foils,
             read + critique,
         )
 
@@ -336,17 +342,32 @@ class _Training:
 
     def lesson(self, number: int, epoch: int) -> Lesson:
         """Lay one ranking out for an epoch, with true critiques, its own, or none."""
-        example = self.train_set[number]
+        example = self.example(number, epoch)
         asked = self.layout.ask(example.question)
         reads = [self.layout.read(asked, answer) for answer in example.answers]
         critiques = [self.layout.critique(text) for text in example.critiques]
-        taught = [len(ids) + 1 if ids else 0 for ids in critiques]
         if not self.settings.writes:
-            critiques, taught = [()] * len(reads), [0] * len(reads)
+            replaced: dict[int, tuple[int, ...]] = dict.fromkeys(range(len(reads)), ())
         elif epoch >= self.config.epochs:
-            for place, written in self.own_critiques(epoch)[number].items():
-                critiques[place], taught[place] = written, 0
+            replaced = self.own_critiques(epoch)[number]
+        else:
+            bare = self.by_lot(example, self.config.bare_share, "bare", epoch, number)
+            replaced = dict.fromkeys(bare, ())
+        taught = [len(ids) + 1 if ids else 0 for ids in critiques]
+        for place, ids in replaced.items():
+            critiques[place], taught[place] = ids, 0
         return Lesson(self.layout.group(asked, reads, critiques), example.ranks, tuple(taught))
+
+    def example(self, number: int, epoch: int) -> Example:
+        """Return a ranking with the epoch's foils."""
+        example = self.train_set[number]
+        randomness = self.randomness("foils", epoch, number)
+        return with_foils(example, self.train_set, self.config.foils, randomness)
+
+    def by_lot(self, example: Example, share: float, *parts: object) -> list[int]:
+        """Return the places of a share of the answers, by lot."""
+        coins_K = torch.rand(len(example.answers), generator=self.randomness(*parts))
+        return [place for place, coin in enumerate(coins_K.tolist()) if coin < share]
 
     def own_critiques(self, epoch: int) -> list[dict[int, tuple[int, ...]]]:
         """Return the critic's own critiques that an epoch reads, written once, at its start.
@@ -365,18 +386,14 @@ class _Training:
 
     def write_own(self, epoch: int) -> list[list[tuple[int, tuple[int, ...]]]]:
         """Write critiques of a share of each question's answers, drawn by lot."""
-        places = []
-        for number, example in enumerate(self.train_set):
-            coins_K = torch.rand(
-                len(example.answers), generator=self.randomness("own", epoch, number)
-            )
-            places.append([k for k, c in enumerate(coins_K.tolist()) if c < self.config.own_share])
+        examples = [self.example(number, epoch) for number in range(len(self.train_set))]
+        places = [
+            self.by_lot(example, self.config.own_share, "own", epoch, number)
+            for number, example in enumerate(examples)
+        ]
         written = self.critic.write(
-            [example.question for example in self.train_set],
-            [
-                [example.answers[k] for k in row]
-                for example, row in zip(self.train_set, places, strict=True)
-            ],
+            [example.question for example in examples],
+            [[e.answers[k] for k in row] for e, row in zip(examples, places, strict=True)],
             temperature=OWN_TEMPERATURE,
             seed=seed_of(self.seed, "own critiques"),
             key=(epoch,),
