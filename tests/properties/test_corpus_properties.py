@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drenpa.core.records import Record
-from drenpa.corpus.clean import clean_text, decode, drop_debris, html_to_text
+from drenpa.corpus.clean import clean_text, drop_debris
 from drenpa.corpus.deduplicate import best_matches, similar_groups, similarity
+from drenpa.corpus.html import decode, html_to_text
 from drenpa.corpus.leakage import audit_leakage
 from drenpa.corpus.split import chosen_groups, components
 from drenpa.corpus.tibetan import normalise_tibetan, sentences

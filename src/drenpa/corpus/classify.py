@@ -62,6 +62,7 @@ _PHRASES: Mapping[str, Mapping[float, str]] = {
         _WEAK: r"\bhow is .* like\b|\bboth\b|\bacross\b|\balike\b|像|如同|གཉིས་ཀ",
     },
 }
+_READ_OF_ANSWER = 600  # characters
 _SMOOTHING = 0.5
 
 
@@ -81,23 +82,37 @@ class Suggestion:
     reasons: tuple[str, ...]
 
 
-def suggest_kind(question: str, answer: str = "", tags: Sequence[str] = ()) -> Suggestion:
-    """Suggest a kind by rules: a tag that names a kind decides, then phrases, the question's twice.
+def suggest_kind(
+    question: str,
+    answer: str = "",
+    tags: Sequence[str] = (),
+    *,
+    breadcrumbs: Sequence[str] = (),
+    headings: Sequence[str] = (),
+) -> Suggestion:
+    """Suggest a kind by rules: a tag or breadcrumb that names a kind decides, then phrases.
+
+    What the question, the tags and the breadcrumbs say counts twice, headings and answer once.
+    answer:  its beginning only; a long text mentions something of everything.
+    breadcrumbs, headings: of the page that it stands on.
 
     >>> suggest_kind("How is memory like a library?").label
     'connection'
     >>> suggest_kind("Hm?").label
     ''
     """
-    for tag in tags:
-        if tag.casefold() in KINDS:
-            return Suggestion(tag.casefold(), 1.0, "rules", (f"the tag {tag}",))
+    for what, names in (("tag", tags), ("breadcrumb", breadcrumbs)):
+        for name in names:
+            if name.casefold() in KINDS:
+                return Suggestion(name.casefold(), 1.0, "rules", (f"the {what} {name}",))
     points: dict[str, float] = {}
     reasons: list[tuple[float, str]] = []
     for place, text, weight in (
         ("question", question, 2.0),
         ("tags", " ; ".join(tags), 2.0),
-        ("answer", answer, 1.0),
+        ("breadcrumbs", " ; ".join(breadcrumbs), 2.0),
+        ("headings", " ; ".join(headings), 1.0),
+        ("answer", answer[:_READ_OF_ANSWER], 1.0),
     ):
         for kind, phrases in _PHRASES.items():
             for strength, pattern in phrases.items():

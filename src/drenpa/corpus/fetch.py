@@ -27,7 +27,8 @@ from drenpa import __version__
 from drenpa.core.artefacts import append_line, journal_lines
 from drenpa.core.errors import DataError
 from drenpa.core.records import Row
-from drenpa.corpus.formats import Faults, shown
+from drenpa.core.text import brief
+from drenpa.corpus.formats import Faults
 
 Outcome = Literal["page", "refused", "failed", "captcha"]
 
@@ -128,7 +129,7 @@ def read_urls(path: Path) -> list[str]:
         if _is_web_address(address):
             found.setdefault(urldefrag(address).url)
         else:
-            faults.add(f"{path}:{number}", f"'{shown(address)}' is no web address; write https://…")
+            faults.add(f"{path}:{number}", f"'{brief(address)}' is no web address; write https://…")
     faults.check()
     if not found:
         raise DataError(f"{path}: holds no addresses; write one a line")
@@ -348,7 +349,7 @@ class _Run:
             return because("refused", f"status {answer.status}"), 0.0
         kind = media.partition(";")[0].strip().lower()
         if kind and kind not in _PAGE_MEDIA:
-            return because("refused", f"{shown(kind)} is no page"), 0.0
+            return because("refused", f"{brief(kind)} is no page"), 0.0
         if not answer.whole:
             return because("refused", f"larger than {self.manners.max_bytes} bytes"), 0.0
         if not answer.body.strip():

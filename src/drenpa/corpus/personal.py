@@ -195,7 +195,7 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str], Callable[[str], bool]], ...] = (
     ),
     (
         "phone",
-        re.compile(rf"{_EDGE}(?:\+|00[ \-]?)\d(?:[ \-.()]{{0,2}}\d){{6,14}}{_END}"),
+        re.compile(rf"{_EDGE}(?:\+|00[ \-]?)[1-9](?:[ \-.()]{{0,2}}\d){{6,14}}{_END}"),
         _is_phone,
     ),
     ("phone", re.compile(r"(?<![\d.\-])1[3-9]\d(?:[ \-]?\d{4}){2}(?![\d\-])(?!\.\d)"), _is_phone),

@@ -1,0 +1,372 @@
+"""Pages in, clean text out, and every drop counted: the step before people see anything.
+
+Each page is decoded, taken out of its markup, mended, freed of debris, its language told, what may
+identify a person flagged or scrubbed, and a kind suggested from its structure. Pages stream through
+all cores in order; a folder of any size needs the memory of a few batches. Each page that is read
+is kept or dropped under one reason, and each line that was taken out can be looked at.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, TextIO
+from urllib.parse import urlsplit
+
+from pydantic import Field
+
+from drenpa.core.artefacts import write_text
+from drenpa.core.errors import DataError
+from drenpa.core.knowledge import Kind
+from drenpa.core.records import Page
+from drenpa.core.text import script_ratios
+from drenpa.corpus.classify import suggest_kind
+from drenpa.corpus.clean import Dropped, clean_text, drop_debris
+from drenpa.corpus.formats import Faults
+from drenpa.corpus.html import SiteRule, decode, html_to_text, looks_like_html
+from drenpa.corpus.language import identify_language
+from drenpa.corpus.pages import FIELDS, RawPage, raw_pages
+from drenpa.corpus.personal import count_personal, scrub_personal
+from drenpa.corpus.rounds import Draft
+from drenpa.corpus.syllables import impossible_share
+from drenpa.corpus.tibetan import join_segmented
+
+PersonalData = Literal["flag", "scrub", "drop", "keep"]
+
+BATCH = 32
+_FILES = ("pages.jsonl", "drafts.jsonl", "dropped.jsonl", "faults.txt")
+
+
+@dataclass(frozen=True)
+class Cleaning:
+    """How pages are cleaned.
+
+    rules:     where the parts of known sites' pages stand; the first that fits holds.
+    languages: keep pages in these only; empty keeps all.
+    personal:  what may identify a person: flag counts it, scrub replaces it, drop drops the page,
+               keep does not look.
+    shortest:  letters below which a page is dropped as short.
+    """
+
+    rules: tuple[SiteRule, ...] = ()
+    languages: tuple[str, ...] = ()
+    personal: PersonalData = "flag"
+    shortest: int = 1
+
+
+class CleanPage(Page):
+    """A page after cleaning, with what it says of itself and what was told of it.
+
+    language:    en, zh, bo, dz or "", by the text; claimed is what the page says.
+    encoding:    in which its bytes were; "" when it came as text.
+    personal:    how many stretches of each sort may identify a person.
+    impossible:  share of Tibetan syllables that can be none.
+    kind:        suggested by kind_source, for the reasons given; None where nothing speaks for any.
+    """
+
+    title: str = ""
+    breadcrumbs: tuple[str, ...] = ()
+    headings: tuple[str, ...] = ()
+    dated: str = ""
+    language: str = ""
+    claimed: str = ""
+    encoding: str = ""
+    personal: dict[str, int] = Field(default_factory=dict)
+    impossible: float = 0.0
+    kind: Kind | None = None
+    kind_source: str = ""
+    kind_reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """What became of one page.
+
+    page:    None where it was dropped.
+    reason:  why it was dropped: empty, short, language, personal, id (it came already).
+    dropped: lines that were taken out of it, each with its reason.
+    read:    characters before cleaning, markup included.
+    """
+
+    id: str
+    page: CleanPage | None
+    reason: str
+    dropped: tuple[Dropped, ...]
+    read: int
+
+
+def clean_page(raw: RawPage, cleaning: Cleaning = Cleaning()) -> Cleaned:
+    """Clean one page.
+
+    raises: DataError when the page is HTML and the extra `web` is not installed.
+    """
+    text, encoding = (raw.data, "") if isinstance(raw.data, str) else decode(raw.data, raw.charset)
+    read = len(text)
+    dropped: list[Dropped] = []
+    found: dict[str, Any] = {}
+    url, tags = raw.url, raw.tags
+    if looks_like_html(text):
+        rule = next((rule for rule in cleaning.rules if rule.fits(url)), None)
+        html = html_to_text(text, rule)
+        dropped += [Dropped(line, "boilerplate") for line in html.left_out]
+        text, url = html.text, url or html.url
+        tags = tuple(dict.fromkeys((*tags, *html.tags)))
+        found = {
+            "title": html.title,
+            "breadcrumbs": html.breadcrumbs,
+            "headings": html.headings,
+            "dated": html.dated,
+            "claimed": html.language,
+        }
+    text = join_segmented(clean_text(text))
+    text, debris = drop_debris(text, identify_language(text))
+    dropped += debris
+    language = identify_language(text)
+    personal: Mapping[str, int] = {}
+    if cleaning.personal == "scrub":
+        text, personal = scrub_personal(text)
+        found["title"] = scrub_personal(found.get("title", ""))[0]
+    elif cleaning.personal != "keep":
+        personal = count_personal(text)
+    reason = _reason_to_drop(text, language, personal, cleaning)
+    if reason:
+        return Cleaned(raw.id, None, reason, tuple(dropped), read)
+    page = CleanPage(
+        id=_identifier(raw.id),
+        text=text,
+        url=url,
+        fetched=raw.fetched,
+        source=raw.source or urlsplit(url).hostname or "",
+        tags=tags,
+        language=language,
+        encoding=encoding,
+        personal=dict(personal),
+        impossible=round(impossible_share(text, dzongkha=language == "dz"), 4),
+        **found,
+    )
+    return Cleaned(raw.id, _with_kind(page), "", tuple(dropped), read)
+
+
+def _identifier(name: str) -> str:
+    """A name of at most 200 characters; a longer one ends in a hash of all of it."""
+    name = " ".join(name.split()) or "page"
+    if len(name) <= 200:
+        return name
+    return f"{name[:160]}…{hashlib.sha256(name.encode()).hexdigest()[:32]}"
+
+
+def _reason_to_drop(
+    text: str, language: str, personal: Mapping[str, int], cleaning: Cleaning
+) -> str:
+    if not script_ratios(text):
+        return "empty"
+    if sum(sign.isalpha() for sign in text) < cleaning.shortest:
+        return "short"
+    if cleaning.languages and language not in cleaning.languages:
+        return "language"
+    return "personal" if personal and cleaning.personal == "drop" else ""
+
+
+def _with_kind(page: CleanPage) -> CleanPage:
+    suggestion = suggest_kind(
+        page.title,
+        page.text,
+        page.tags,
+        breadcrumbs=page.breadcrumbs,
+        headings=page.headings,
+    )
+    if not suggestion.label:
+        return page
+    return page.model_copy(
+        update={
+            "kind": suggestion.label,
+            "kind_source": suggestion.source,
+            "kind_reasons": suggestion.reasons[:3],
+        }
+    )
+
+
+def cleaned(pages: Iterable[RawPage], cleaning: Cleaning, *, workers: int = 1) -> Iterator[Cleaned]:
+    """Clean pages on several cores, in the order they came, holding a few batches at a time."""
+    if workers == 1:
+        yield from (clean_page(page, cleaning) for page in pages)
+        return
+    source = iter(pages)
+    waiting: deque[Future[list[Cleaned]]] = deque()
+    with ProcessPoolExecutor(workers) as pool:
+        while batch := list(itertools.islice(source, BATCH)):
+            waiting.append(pool.submit(partial(_clean_batch, cleaning=cleaning), batch))
+            if len(waiting) >= 3 * workers:
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
+
+
+def _clean_batch(pages: Sequence[RawPage], cleaning: Cleaning) -> list[Cleaned]:
+    return [clean_page(page, cleaning) for page in pages]
+
+
+def clean_into(
+    places: Sequence[str],
+    folder: Path,
+    cleaning: Cleaning,
+    *,
+    columns: Mapping[str, str] | None = None,
+    workers: int = 0,
+) -> dict[str, Any]:
+    """Clean all pages of the given files, folders and datasets into a new folder.
+
+    It holds `pages.jsonl` (CleanPage), `drafts.jsonl` (what the rounds of people begin with: title
+    and text), `dropped.jsonl` (`{"page", "reason", "line"}`; without a line the whole page went),
+    `faults.txt` (what could not be read) and, written last, `counts.json`, which is returned too.
+
+    workers: processes; 0 is one for each core.
+    raises:  DataError when the folder holds something, or no page could be read at all.
+    """
+    if folder.exists() and not _is_unfinished(folder):
+        raise DataError(f"{folder}: is there already; give the folder a new name")
+    folder.mkdir(parents=True, exist_ok=True)
+    counts, seen = _Counts(), _Seen()
+    faults = Faults()
+    pages = raw_pages(places, faults, columns=columns)
+    with ExitStack() as stack:
+        files = {
+            name: stack.enter_context((folder / name).open("w", encoding="utf-8"))
+            for name in _FILES
+        }
+        for result in cleaned(pages, cleaning, workers=workers or os.cpu_count() or 1):
+            result = seen.once(result)
+            counts.add(result)
+            _write(result, files)
+        files["faults.txt"].writelines(f"{line}\n" for line in faults.lines)
+    if not counts.read:
+        faults.check()
+        raise DataError(f"{', '.join(places)}: holds no pages")
+    summary = counts.summary(faults)
+    write_text(folder / "counts.json", json.dumps(summary, ensure_ascii=False, indent=2) + "\n")
+    return summary
+
+
+def _is_unfinished(folder: Path) -> bool:
+    """Whether a folder holds nothing but what a run that was stopped has left."""
+    return folder.is_dir() and {path.name for path in folder.iterdir()} <= set(_FILES)
+
+
+def _write(result: Cleaned, files: Mapping[str, TextIO]) -> None:
+    def line(name: str, value: Mapping[str, Any]) -> None:
+        files[name].write(json.dumps(value, ensure_ascii=False) + "\n")
+
+    for gone in result.dropped:
+        line("dropped.jsonl", {"page": result.id, "reason": gone.reason, "line": gone.line})
+    if result.page is None:
+        line("dropped.jsonl", {"page": result.id, "reason": result.reason})
+        return
+    page = result.page
+    line("pages.jsonl", page.model_dump(mode="json", exclude_defaults=True))
+    draft = Draft(
+        id=page.id,
+        question=page.title or (page.headings[0] if page.headings else page.text.split("\n")[0]),
+        answer=page.text,
+        kind=page.kind,
+        language=page.language or "en",
+        source=page.url or page.source,
+        tags=tuple(dict.fromkeys((*page.tags, *page.breadcrumbs))),
+    )
+    line("drafts.jsonl", draft.model_dump(mode="json", exclude_defaults=True))
+
+
+class _Seen:
+    """The ids that came already, in 16 bytes each."""
+
+    def __init__(self) -> None:
+        self._ids: set[bytes] = set()
+
+    def once(self, result: Cleaned) -> Cleaned:
+        """The result, with its page dropped when its id came already."""
+        if result.page is None:
+            return result
+        digest = hashlib.sha256(result.page.id.encode("utf-8", "replace")).digest()[:16]
+        if digest in self._ids:
+            return replace(result, page=None, reason="id", dropped=())
+        self._ids.add(digest)
+        return result
+
+
+class _Counts:
+    """What was read, kept and dropped so far."""
+
+    def __init__(self) -> None:
+        self.read = self.kept = self.read_characters = self.kept_characters = 0
+        self.lines_kept = 0
+        self.pages: Counter[str] = Counter()
+        self.lines: Counter[str] = Counter()
+        self.by: dict[str, Counter[str]] = {
+            name: Counter() for name in ("language", "kind", "encoding", "personal")
+        }
+
+    def add(self, result: Cleaned) -> None:
+        self.read += 1
+        self.read_characters += result.read
+        self.lines.update(gone.reason for gone in result.dropped)
+        page = result.page
+        if page is None:
+            self.pages[result.reason] += 1
+            return
+        self.kept += 1
+        self.kept_characters += len(page.text)
+        self.lines_kept += sum(1 for line in page.text.split("\n") if line)
+        self.by["language"][page.language or "other"] += 1
+        self.by["kind"][page.kind or "none"] += 1
+        self.by["encoding"][page.encoding or "text"] += 1
+        self.by["personal"].update(page.personal)
+
+    def summary(self, faults: Faults) -> dict[str, Any]:
+        return {
+            "pages": {"read": self.read, "kept": self.kept, "dropped": dict(self.pages)},
+            "lines": {"kept": self.lines_kept, "dropped": dict(self.lines)},
+            "characters": {"read": self.read_characters, "kept": self.kept_characters},
+            "faults": len(faults.lines),
+            **{name: dict(sorted(counter.items())) for name, counter in self.by.items()},
+        }
+
+
+def clean_told(
+    places: Sequence[str],
+    cleaning: Cleaning,
+    *,
+    columns: Sequence[str],
+    workers: int,
+    say: Callable[[str], None],
+) -> None:
+    """Clean the pages of all places but the last into the last, and say what came of it.
+
+    columns: `field=column` where a table has names of its own.
+    raises:  DataError, as `clean_into` does, and when there are no two places.
+    """
+    if len(places) < 2:
+        raise DataError("name the pages first and then the folder to make")
+    named = dict(pair.partition("=")[::2] for pair in columns)
+    wrong = [pair for pair in columns if "=" not in pair or pair.partition("=")[0] not in FIELDS]
+    if wrong:
+        raise DataError(f"'{wrong[0]}': write field=column; fields: {', '.join(FIELDS)}")
+    folder = Path(places[-1])
+    summary = clean_into(places[:-1], folder, cleaning, columns=named, workers=workers)
+    for what in ("pages", "lines"):
+        part = summary[what]
+        reasons = ", ".join(f"{count} {reason}" for reason, count in part["dropped"].items())
+        say(f"{what}: {part['kept']} kept; dropped: {reasons or 'none'}")
+    for what in ("language", "kind", "personal"):
+        told = ", ".join(f"{name} {count}" for name, count in summary[what].items())
+        say(f"{what}: {told or 'none found'}")
+    if summary["faults"]:
+        say(f"{summary['faults']} faults, in {folder / 'faults.txt'}")
+    say(str(folder))
