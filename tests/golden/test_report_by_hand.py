@@ -53,7 +53,9 @@ def test_the_difference_is_that_worked_out(table: ResultTable) -> None:
     assert found.smallest == pytest.approx(21.397, abs=1e-3)
     assert found.low is not None
     assert found.high is not None
-    assert 25.0 <= found.low < 35.0 < found.high <= 50.0
+    # Student of 2 at 97.5 %: 4.3027 · 13.2288 / √3 = 32.862 to either side.
+    assert found.low == pytest.approx(35.0 - 32.862, abs=1e-3)
+    assert found.high == pytest.approx(35.0 + 32.862, abs=1e-3)
     assert found.beats
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -9,18 +10,29 @@ from pathlib import Path
 from typing import Any
 
 from drenpa.config import ReportConfig
-from drenpa.core.artefacts import Artefact, Plan, as_input, run_plan, write_text
+from drenpa.core.artefacts import Artefact, Plan, as_input, file_input, run_plan, write_text
 from drenpa.core.errors import ArtefactError
-from drenpa.core.records import Verdict
+from drenpa.core.records import Verdict, Vote
+from drenpa.report.browser import BROWSER, browser_html
 from drenpa.report.curves import read_accuracy, read_training
 from drenpa.report.examples import EXAMPLES_FILE, choose_examples, examples_text
 from drenpa.report.formats import to_csv, to_latex, to_markdown
 from drenpa.report.notes import RunFacts, caution_notes, headline, run_facts
 from drenpa.report.page import PageContent, figures, page_html
+from drenpa.report.readings import (
+    READINGS_FILE,
+    Readings,
+    make_readings,
+    read_people,
+    readings_text,
+)
 from drenpa.report.table import make_table, table_files
 from drenpa.report.terminal import print_summary
+from drenpa.report.watch import watch_json, watch_stages
 
 INDEX = "index.html"
+VOTES = "votes"
+"""The table of single opinions that a benchmark by several judges, or with repeats, leaves."""
 
 __all__ = ["plan_report", "print_summary", "write_report"]
 
@@ -52,6 +64,9 @@ def plan_report(
     if not verdicts:
         raise ArtefactError(f"{root / name}: there are no verdicts; run the benchmark first")
     inputs = {f"verdicts {place:03}": as_input(item) for place, item in enumerate(verdicts)}
+    inputs |= {
+        f"people {place:03}": _people_input(Path(item)) for place, item in enumerate(config.people)
+    }
     inputs |= {
         f"training {place:03} {heading}": as_input(item)
         for place, (heading, item) in enumerate(training.items())
@@ -86,13 +101,18 @@ def _write(
     folder: Path,
 ) -> dict[str, Any]:
     rows = [row for artefact in verdicts for row in artefact.rows("verdicts", Verdict)]
+    people = read_people(map(Path, config.people))
+    readings = make_readings(rows, people, _opinions(verdicts), resamples=config.resamples)
     table = make_table(rows, resamples=config.resamples)
     facts = run_facts(rows)
     title = config.title or _title(facts)
     trainings = [read_training(heading, item) for heading, item in training.items()]
     critics = {heading: read_accuracy(item) for heading, item in training.items()}
     examples = choose_examples(rows, config.examples)
+    watches = watch_stages(training, verdicts)
     cautions = [
+        *(watch.note for watch in watches if watch.alarm),
+        *_people_notes(readings),
         *caution_notes(table, facts, rows, _cards(verdicts)),
         *_warnings([*verdicts, *training.values()]),
     ]
@@ -107,6 +127,8 @@ def _write(
         sources=[*verdicts, *training.values()],
         resamples=config.resamples,
         with_paper=config.paper_columns,
+        readings=readings,
+        watches=watches,
     )
     for file, text in {
         **table_files(table),
@@ -114,6 +136,9 @@ def _write(
         "table.csv": to_csv(table),
         "table.tex": to_latex(table, title),
         EXAMPLES_FILE: examples_text(examples),
+        READINGS_FILE: readings_text(readings),
+        "watch.json": watch_json(watches),
+        BROWSER: browser_html(rows, title, key=_digest_of(verdicts)),
         INDEX: page_html(content),
         **{f"figures/{stem}.svg": str(chart) for stem, chart in figures(table, trainings).items()},
     }.items():
@@ -128,7 +153,47 @@ def _write(
         "questions": dict(facts.questions),
         "answers": facts.answers,
         "cautions": cautions,
+        "alarms": [watch.note for watch in watches if watch.alarm],
     }
+
+
+def _people_input(place: Path) -> dict[str, str]:
+    if not place.exists():
+        raise ArtefactError(
+            f"report.people: {place} is not there; export it from a report's items.html"
+        )
+    return file_input(place)
+
+
+def _digest_of(verdicts: Sequence[Artefact]) -> str:
+    return hashlib.sha256("".join(v.digest for v in verdicts).encode()).hexdigest()[:16]
+
+
+def _opinions(verdicts: Sequence[Artefact]) -> list[Vote]:
+    """Single opinions under their judge's name; with one judge, under the repeat's."""
+    votes = [
+        vote
+        for artefact in verdicts
+        if (artefact.path / f"{VOTES}.parquet").is_file()
+        for vote in artefact.rows(VOTES, Vote)
+    ]
+    if len({vote.judge for vote in votes}) > 1:
+        return votes
+    return [v.model_copy(update={"judge": f"{v.judge}, {v.repeat}"}) for v in votes]
+
+
+def _people_notes(readings: Readings) -> list[str]:
+    """What people's scores say against the judge, in a sentence."""
+    people = readings.people
+    if people is None:
+        return [
+            "No person scored any of these answers, so that how far the judge errs is not known; "
+            "items.html takes scores, and report.people reads them."
+        ]
+    known = [row for row in people.agreement if row.kappa is not None]
+    told = ", ".join(f"{row.dimension} {row.kappa:.2f}" for row in known)
+    lost = f" {people.unknown} of their rows belong to no answer here." if people.unknown else ""
+    return [f"Weighted kappa of judge and people on {people.answers} answers: {told}.{lost}"]
 
 
 def _cards(verdicts: Sequence[Artefact]) -> dict[str, str]:

@@ -39,7 +39,9 @@ from drenpa.report.examples import Example
 from drenpa.report.formats import heading, judged, limits, percent, points, span
 from drenpa.report.notes import RunFacts, comparison_notes, critic_notes, headline
 from drenpa.report.paper import PaperRow, disagreements, paper_rows, paper_source
+from drenpa.report.readings import Readings
 from drenpa.report.table import COLUMNS, ROW_KINDS, SIGNIFICANT, Cell, ResultTable
+from drenpa.report.watch import Watch
 
 NAMED_LIBRARIES = ("torch", "transformers", "peft", "numpy")
 
@@ -62,6 +64,8 @@ class PageContent:
     sources: Sequence[Artefact]
     resamples: int
     with_paper: bool = False
+    readings: Readings | None = None
+    watches: Sequence[Watch] = ()
 
 
 @dataclass(frozen=True)
@@ -108,11 +112,11 @@ def page_html(content: PageContent) -> str:
     """Return the page."""
     table = content.table
     return (
-        _environment()
+        environment()
         .get_template("page.html")
         .render(
             title=content.title,
-            style=Markup(_resource("page.css")),  # noqa: S704 - our own file
+            style=Markup(resource("page.css")),  # noqa: S704 - our own file
             table=table,
             facts=content.facts,
             cautions=content.cautions,
@@ -129,6 +133,8 @@ def page_html(content: PageContent) -> str:
                 for name, rows in content.critics.items()
             ],
             examples=[example for example in content.examples if example.answers],
+            readings=content.readings,
+            watches=content.watches,
             sources=content.sources,
             resamples=content.resamples,
             version=drenpa.__version__,
@@ -216,7 +222,8 @@ def _paper_section(table: ResultTable) -> _PaperSection:
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Return the templates of the report, which escape whatever is put into them."""
     return Environment(
         loader=PackageLoader("drenpa", "report"),
         autoescape=True,
@@ -234,7 +241,8 @@ def _finalized(value: Any) -> Any:
     return value
 
 
-def _resource(name: str) -> str:
+def resource(name: str) -> str:
+    """Read a file of the report's own."""
     return (resources.files("drenpa.report") / name).read_text(encoding="utf-8")
 
 
