@@ -120,13 +120,7 @@ def write_sheet(
     count: at most so many.
     raises: DataError when there are none, or when XLSX cannot hold one of them.
     """
-    if phase not in ACTIONS:
-        raise DataError(f"phase '{phase}' has no sheet; choose one of {', '.join(ACTIONS)}")
-    if not person.strip():
-        raise DataError("a sheet is for one person; name them")
-    items = store.open_items(person, phase)[:count]
-    if not items:
-        raise DataError(f"there is nothing for {person} in phase '{phase}'")
+    items = open_sheet(store, person, phase, count)
     lines = [line for item in items for line in sheet_lines(item, person)]
     columns = ["item", "seen", "phase", "person", *_SHOWN[phase], *_FILLED_IN[phase], "done"]
     rows = [line.model_dump(include=set(columns)) for line in lines]
@@ -144,6 +138,21 @@ def write_sheet(
     else:
         raise DataError(f"{path}: a sheet is .csv, .xlsx or .jsonl, not '{path.suffix}'")
     return len(items)
+
+
+def open_sheet(store: Store, person: str, phase: Phase, count: int | None) -> list[Item]:
+    """Return the items that a sheet for the person holds.
+
+    raises: DataError when there are none.
+    """
+    if phase not in ACTIONS:
+        raise DataError(f"phase '{phase}' has no sheet; choose one of {', '.join(ACTIONS)}")
+    if not person.strip():
+        raise DataError("a sheet is for one person; name them")
+    items = store.open_items(person, phase)[:count]
+    if not items:
+        raise DataError(f"there is nothing for {person} in phase '{phase}'")
+    return items
 
 
 def sheet_lines(item: Item, person: str) -> list[Line]:
