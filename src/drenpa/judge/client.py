@@ -6,6 +6,8 @@ reply that came whole is kept under the request's own content before anyone read
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import json
 import os
 import time
@@ -111,9 +113,9 @@ class ChatClient:
         return reply
 
     def _fetch(self, request: Mapping[str, Any]) -> Reply:
-        import httpx
         import openai
 
+        broken = _broken_lines()
         fault = EndpointError("not asked")
         rest = {k: v for k, v in request.items() if k not in ("model", "messages")}
         for _ in range(self._config.retries + 1):
@@ -134,7 +136,7 @@ class ChatClient:
                 raise EndpointError(f"the endpoint answered {error.status_code}") from None
             except openai.OpenAIError as error:
                 raise EndpointError(f"the endpoint failed: {type(error).__name__}") from None
-            except httpx.HTTPError as error:
+            except broken as error:
                 fault = EndpointError(f"the reply broke off: {type(error).__name__}")
             except EndpointError as error:
                 fault = error
@@ -186,6 +188,16 @@ def _reply(body: bytes) -> Reply:
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
         raise EndpointError("the endpoint's reply is no chat completion") from None
     return Reply(text, "length" if choice.get("finish_reason") == "length" else "stop")
+
+
+def _broken_lines() -> tuple[type[Exception], ...]:
+    """Return what the HTTP library under the client raises in the middle of a reply; newer clients
+    stand on another one."""
+    found = []
+    for name in ("httpx", "httpx2"):
+        if importlib.util.find_spec(name) is not None:
+            found.append(importlib.import_module(name).HTTPError)
+    return tuple(found)
 
 
 def _client(config: EndpointConfig, place: str) -> Any:
