@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from drenpa import __version__
 from drenpa.core.errors import DrenpaError
+from drenpa.desk.commands import annotate, desk
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -351,6 +352,27 @@ def fetch(
 
 
 @app.command()
+def deduplicate(
+    files: Annotated[list[Path], typer.Argument(help="JSON Lines: pages, drafts or records.")],
+    out: Annotated[Path, typer.Option("--out", help="A new folder.")],
+    threshold: Annotated[float, typer.Option(min=0.3, max=1, help="Of similarity.")] = 0.8,
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option(help="Processes here, or a Ray cluster.")
+    ] = "local",
+    workers: Annotated[int, typer.Option(help="Processes; 0 is one for each core.")] = 0,
+) -> None:
+    """Keep one of each group of near-duplicates, in files of any size."""
+    from drenpa.corpus.stream import deduplicate_files
+
+    found = deduplicate_files(files, out, threshold=threshold, engine=engine, workers=workers)
+    print(
+        f"{found.rows} rows: {found.kept} kept, {found.exact} exact and {found.near} near copies "
+        f"in {found.clusters} groups, {len(found.faults)} lines that are no rows"
+    )
+    print(f"{out}: rows.jsonl, clusters.jsonl, faults.txt")
+
+
+@app.command()
 def release(
     corpus: Annotated[Path, typer.Argument(help="A corpus artefact, or a run's folder.")],
     facts: Annotated[Path, typer.Argument(help="What the card must say (YAML).")],
@@ -447,6 +469,8 @@ def init(
 judges = typer.Typer(
     name="judge", help="Examine judges, and let people judge.", no_args_is_help=True
 )
+app.command()(desk)
+app.add_typer(annotate)
 app.add_typer(judges)
 
 
