@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 from tests.environments import own_environment
+from typer.testing import CliRunner
 
+from drenpa.cli import app
 from drenpa.core.errors import DataError
 from drenpa.corpus.deduplicate import similar_groups, similarity
 from drenpa.corpus.stream import deduplicate_files, mapped
@@ -168,6 +170,16 @@ def test_nothing_is_overwritten_and_nothing_read_is_an_error(tmp_path):
         deduplicate_files([path], tmp_path / "out")
 
 
+def test_deduplicate_is_a_command(tmp_path):
+    path = write_rows(tmp_path / "rows.jsonl", rows_of(40))
+    done = CliRunner().invoke(
+        app, ["deduplicate", str(path), f"--out={tmp_path / 'out'}", "--workers=1"]
+    )
+    assert done.exit_code == 0, done.output
+    assert "40 rows: 36 kept, 2 exact and 2 near copies in 4 groups, 0 lines" in done.output
+    assert len(read_rows(tmp_path / "out" / "rows.jsonl")) == 36
+
+
 RAY = """
 import sys
 from pathlib import Path
@@ -188,7 +200,12 @@ def test_a_local_ray_leaves_the_same_bytes(tmp_path):
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "RAY_USAGE_STATS_ENABLED": "0"},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT / "src"),
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "HOME": str(tmp_path),
+        },
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == str(ours)
