@@ -1,44 +1,80 @@
-"""Notes made full by a real HTTP server on this machine."""
+"""Notes made full by a real HTTP server on this machine, patient, busy, dear and hostile."""
 
 from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 
 import pytest
 
 from drenpa.core.errors import ScoringError
-from drenpa.critic.expand import Endpoint, EndpointWriter
+from drenpa.core.prompts import load_prompt
+from drenpa.core.records import Candidate, Ranking
+from drenpa.critic.expand import SLOTS, Endpoint, EndpointWriter, expand_notes
 
 KEY = "sk-teacher-5678"
 
 
+@dataclass
+class Service:
+    """What the endpoint was asked, when, and what it does before it behaves."""
+
+    url: str = ""
+    asked: list[dict] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+    statuses: list[int] = field(default_factory=list)
+    retry_after: str | None = None
+    silence_s: float = 0.0
+    at_once: int = 0
+    most_at_once: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
 @pytest.fixture
-def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, list[dict], list[int]]]:
-    """A chat endpoint: its URL, what it was asked, and the statuses it gives before it behaves."""
+def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+    """A chat endpoint that says "Right, since it names the parts."."""
     monkeypatch.setenv("TEACHER_KEY", KEY)
-    asked: list[dict] = []
-    statuses: list[int] = []
+    monkeypatch.setattr("drenpa.critic.client.FIRST_WAIT_S", 0.02)
+    told = Service()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            status = statuses.pop(0) if statuses else 200
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            with told.lock:
+                told.asked.append(body)
+                told.times.append(time.monotonic())
+                status = told.statuses.pop(0) if told.statuses else 200
+                told.at_once += 1
+                told.most_at_once = max(told.most_at_once, told.at_once)
+            time.sleep(told.silence_s)
             message = {"role": "assistant", "content": " Right, since it names the parts. "}
+            usage = {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100}
             body = (
-                {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+                {
+                    "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+                    "usage": usage,
+                }
                 if status == 200
                 else {"error": {"message": f"not with {KEY}"}}
             )
             data = json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.send_header("Retry-After", "0.01")
-            self.end_headers()
-            self.wfile.write(data)
+            with told.lock:
+                told.at_once -= 1
+            try:
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(data)))
+                if told.retry_after is not None and status != 200:
+                    self.send_header("Retry-After", told.retry_after)
+                self.end_headers()
+                self.wfile.write(data)
+            except OSError:
+                pass  # the client gave up waiting
 
         def log_message(self, *_: object) -> None:
             pass
@@ -46,32 +82,125 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, list[dict], 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/v1", asked, statuses
+    told.url = f"http://127.0.0.1:{server.server_port}/v1"
+    yield told
     server.shutdown()
     thread.join()
     server.server_close()
 
 
-def test_a_note_goes_out_as_one_message_and_the_reply_comes_back_trimmed(service):
-    url, asked, _ = service
-    writer = EndpointWriter(Endpoint("teacher", base_url=url, key_env="TEACHER_KEY"))
-    assert writer.write("Expand: right") == "Right, since it names the parts."
-    assert asked[0]["model"] == "teacher"
-    assert asked[0]["messages"] == [{"role": "user", "content": "Expand: right"}]
+def writer_to(service: Service, **settings) -> EndpointWriter:
+    return EndpointWriter(
+        Endpoint("teacher", base_url=service.url, key_env="TEACHER_KEY", **settings)
+    )
 
 
-def test_a_busy_endpoint_is_asked_again(service):
-    url, asked, statuses = service
-    statuses += [429, 500]
-    writer = EndpointWriter(Endpoint("teacher", base_url=url, key_env="TEACHER_KEY"))
-    assert writer.write("Expand: right") == "Right, since it names the parts."
-    assert len(asked) == 3
+def send(writer: EndpointWriter, count: int, *, at_once: int = 4, spent: float = 0.0) -> dict:
+    found = {}
+    requests = [
+        writer.request([{"role": "user", "content": f"Expand: note {n}"}]) for n in range(count)
+    ]
+    writer.send(requests, found.__setitem__, at_once=at_once, spent=spent)
+    return found
 
 
-def test_a_refusal_is_told_without_the_key(service):
-    url, _, statuses = service
-    statuses += [401]
-    writer = EndpointWriter(Endpoint("teacher", base_url=url, key_env="TEACHER_KEY", retries=0))
+def test_a_note_goes_out_as_one_message_and_the_reply_comes_back_trimmed_and_counted(service):
+    found = send(writer_to(service, price_in=2.0, price_out=10.0), 1)
+    assert found[0].text == "Right, since it names the parts."
+    assert (found[0].input_tokens, found[0].output_tokens) == (1000, 100)
+    # 1,000 tokens at 2 and 100 at 10 a million
+    assert found[0].cost == pytest.approx(0.003)
+    (body,) = service.asked
+    assert body["model"] == "teacher"
+    assert body["messages"] == [{"role": "user", "content": "Expand: note 0"}]
+    assert "at" not in body
+
+
+@pytest.mark.parametrize("status", [429, 500, 503, 408])
+def test_a_busy_or_broken_endpoint_is_asked_again(service, status):
+    service.statuses += [status, status]
+    assert len(send(writer_to(service), 1)) == 1
+    assert len(service.asked) == 3
+
+
+def test_a_service_that_asks_for_patience_gets_it_from_all(service):
+    service.statuses += [429]
+    service.retry_after = "0.6"
+    assert len(send(writer_to(service), 3, at_once=1)) == 3
+    waits = [later - sooner for sooner, later in pairwise(service.times)]
+    assert waits[0] >= 0.6
+    assert len(service.asked) == 4
+
+
+def test_requests_keep_to_their_pace(service):
+    send(writer_to(service, requests_per_minute=300), 4, at_once=4)  # one every 0.2 s
+    waits = [later - sooner for sooner, later in pairwise(service.times)]
+    assert min(waits) > 0.1
+    assert service.times[-1] - service.times[0] >= 0.55
+
+
+def test_no_more_are_asked_at_once_than_allowed(service):
+    service.silence_s = 0.1
+    send(writer_to(service), 8, at_once=3)
+    assert service.most_at_once == 3
+
+
+def test_no_more_is_spent_than_allowed_and_what_came_is_kept(service):
+    # A request may cost at most about 0.003 (300 tokens out at 10) and does cost 0.003.
+    writer = writer_to(service, price_in=2.0, price_out=10.0, max_cost=0.0105)
+    found: dict = {}
+    requests = [writer.request([{"role": "user", "content": f"note {n}"}]) for n in range(10)]
+    with pytest.raises(ScoringError, match="max_cost"):
+        writer.send(requests, found.__setitem__, at_once=2, spent=0.001)
+    assert 1 <= len(found) == len(service.asked) <= 3
+    assert 0.001 + sum(reply.cost for reply in found.values()) <= 0.0105
+
+
+def test_a_timeout_is_taken_for_paid(service):
+    service.silence_s = 0.6
+    writer = writer_to(
+        service, timeout_s=0.15, retries=5, price_in=2.0, price_out=10.0, max_cost=0.0065
+    )
+    with pytest.raises(ScoringError, match="max_cost"):
+        send(writer, 1)
+    assert len(service.asked) == 2  # a third one might pass the limit
+
+
+def test_a_refusal_ends_the_run_at_once_and_is_told_without_the_key(service):
+    service.statuses += [401] * 20
     with pytest.raises(ScoringError, match="run again") as told:
-        writer.write("Expand: right")
+        send(writer_to(service), 10, at_once=1)
     assert KEY not in str(told.value)
+    assert len(service.asked) == 1
+
+
+def test_a_run_that_broke_off_goes_on_without_paying_twice(service, tmp_path):
+    rankings = [
+        Ranking(
+            id=f"k{n}",
+            record="r",
+            candidates=(
+                Candidate(id="a", answer=f"The parts, {n}.", rank=1, note="right, names parts"),
+                Candidate(id="b", answer="No.", rank=2, critique="Says nothing."),
+            ),
+        )
+        for n in range(4)
+    ]
+
+    def expand():
+        return expand_notes(
+            rankings,
+            {"r": "What is it made of?"},
+            load_prompt("expand", "en", slots=SLOTS),
+            writer=writer_to(service, retries=0),
+            journal=tmp_path / "expand.jsonl",
+            concurrency=1,
+        )
+
+    service.statuses += [200, 200, 500, 200]
+    with pytest.raises(ScoringError, match="1 of 4"):
+        expand()
+    assert expand().origins == {"expanded": 4, "given": 4}
+    assert len(service.asked) == 5
+    for file in tmp_path.iterdir():
+        assert KEY.encode() not in file.read_bytes()

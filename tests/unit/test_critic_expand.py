@@ -1,36 +1,63 @@
-"""From note to critique: what is asked, what is paid for, and what is said about it."""
+"""From note to critique: what is asked, what is paid for, what is let through, and what is said."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
 
-from drenpa.core.errors import ConfigError, ScoringError
+from drenpa.core.errors import ArtefactError, ConfigError, ScoringError
 from drenpa.core.knowledge import PROMPT_LANGUAGES
 from drenpa.core.prompts import load_prompt
 from drenpa.core.records import Candidate, Ranking
-from drenpa.critic.expand import SLOTS, Endpoint, EndpointWriter, expand_notes
+from drenpa.critic.cache import Reply, ReplyCache
+from drenpa.critic.expand import (
+    SLOTS,
+    Endpoint,
+    EndpointWriter,
+    cost_of_expansion,
+    expand_notes,
+)
 
 QUESTIONS = {"r1": "What is a morpheme?"}
 
 
+def in_full(note: str, turn: int) -> str:
+    return f"The answer is {note}."
+
+
 @dataclass
 class FakeWriter:
-    """Satisfies `Writer`: echoes the note it was asked to expand; fails on the notes named."""
+    """Satisfies `Writer`: writes out the note it was asked for; fails on the notes named."""
 
     name: str = "a fake model"
     fails: tuple[str, ...] = ()
-    reply: str | None = None
-    asked: list[str] = field(default_factory=list)
+    says: Callable[[str, int], str] = in_full
+    asked: list[list[dict[str, str]]] = field(default_factory=list)
+    told_spent: list[float] = field(default_factory=list)
 
-    def write(self, instruction: str) -> str:
-        self.asked.append(instruction)
-        note = instruction.rpartition("<note>")[2].partition("</note>")[0].strip()
-        if note in self.fails:
-            raise ScoringError(f"no reply to {note}")
-        return f"In full: {note}." if self.reply is None else self.reply
+    def request(self, messages):
+        return {"model": self.name, "messages": list(messages)}
+
+    def send(self, requests, keep, *, at_once, spent):
+        self.told_spent.append(spent)
+        failed = []
+        for place, request in enumerate(requests):
+            text = request["messages"][0]["content"]
+            note = text.rpartition("<note>")[2].partition("</note>")[0].strip()
+            if note in self.fails:
+                failed.append(note)
+                continue
+            self.asked.append(request["messages"])
+            turn = len(request["messages"]) // 2
+            keep(place, Reply(self.says(note, turn), "stop", 10, 5, 0.25))
+        if failed:
+            raise ScoringError(f"no reply to {', '.join(failed)}")
+
+    def most(self, request):
+        return 100, 50, 0.5
 
 
 def ranking(*candidates: tuple[str, str]) -> Ranking:
@@ -55,7 +82,11 @@ def expand(rows, tmp_path, writer=None, **settings):
     )
 
 
-def test_without_an_endpoint_the_note_is_the_critique_and_that_is_counted(tmp_path):
+def lines(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_without_a_writer_the_note_is_the_critique_and_that_is_counted(tmp_path):
     rows = [ranking(("right", "Right, and full."), ("thin", ""), ("", ""))]
     found = expand(rows, tmp_path)
     assert found.critiques == {
@@ -64,17 +95,18 @@ def test_without_an_endpoint_the_note_is_the_critique_and_that_is_counted(tmp_pa
         ("k1", "c2"): "",
     }
     assert found.origins == {"given": 1, "none": 1, "note": 1}
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_an_endpoint_is_asked_only_where_a_critique_is_missing_and_a_note_is_there(tmp_path):
+def test_a_writer_is_asked_only_where_a_critique_is_missing_and_a_note_is_there(tmp_path):
     writer = FakeWriter()
     rows = [ranking(("right", "Right, and full."), ("thin {answer}", ""), ("", ""))]
     found = expand(rows, tmp_path, writer)
-    assert found.critiques["k1", "c1"] == "In full: thin {answer}."
+    assert found.critiques["k1", "c1"] == "The answer is thin {answer}."
     assert found.origins == {"expanded": 1, "given": 1, "none": 1}
-    (asked,) = writer.asked
-    assert "What is a morpheme?" in asked
-    assert "<answer>\nanswer 1\n</answer>" in asked
+    ((message,),) = writer.asked
+    assert "What is a morpheme?" in message["content"]
+    assert "<answer>\nanswer 1\n</answer>" in message["content"]
 
 
 def test_what_was_written_is_not_paid_for_again(tmp_path):
@@ -86,32 +118,17 @@ def test_what_was_written_is_not_paid_for_again(tmp_path):
     other = FakeWriter(name="another fake model")
     expand(rows, tmp_path, other)
     assert len(other.asked) == 2
+    assert other.told_spent == [0.5]  # what the first one's two replies cost counts
 
 
-def test_a_failure_keeps_what_was_written_before_it(tmp_path):
+def test_a_failure_keeps_what_was_written_and_the_next_run_asks_for_the_rest(tmp_path):
     rows = [ranking(("thin", ""), ("wrong", ""), ("vague", ""))]
     with pytest.raises(ScoringError, match="no reply to vague"):
-        expand(rows, tmp_path, FakeWriter(fails=("vague",)), concurrency=1)
+        expand(rows, tmp_path, FakeWriter(fails=("vague",)))
     later = FakeWriter()
-    found = expand(rows, tmp_path, later, concurrency=1)
+    found = expand(rows, tmp_path, later)
     assert found.origins == {"expanded": 3}
     assert len(later.asked) == 1
-
-
-def test_a_journal_that_a_kill_cut_short_still_serves(tmp_path):
-    rows = [ranking(("thin", ""), ("wrong", ""))]
-    expand(rows, tmp_path, FakeWriter(), concurrency=1)
-    journal = tmp_path / "expand.jsonl"
-    journal.write_text(journal.read_text(encoding="utf-8")[:-20], encoding="utf-8")
-    later = FakeWriter()
-    expand(rows, tmp_path, later)
-    assert len(later.asked) == 1
-
-
-def test_an_empty_reply_leaves_the_note_and_is_counted_as_such(tmp_path):
-    found = expand([ranking(("thin", ""), ("wrong", "Wrong."))], tmp_path, FakeWriter(reply=""))
-    assert found.critiques["k1", "c0"] == "thin"
-    assert found.origins == {"empty reply": 1, "given": 1}
 
 
 def test_the_same_note_on_the_same_answer_is_asked_for_once(tmp_path):
@@ -121,19 +138,108 @@ def test_the_same_note_on_the_same_answer_is_asked_for_once(tmp_path):
     assert len(writer.asked) == 1
 
 
-def test_the_journal_names_model_and_prompt_and_no_key(tmp_path):
+def test_an_unfaithful_critique_goes_back_with_what_is_wrong_with_it(tmp_path):
+    def learns(note, turn):
+        return "The answer is thin, as Newton said." if turn == 0 else "The answer is thin."
+
+    writer = FakeWriter(says=learns)
+    found = expand([ranking(("thin", ""), ("x", "Wrong."))], tmp_path, writer)
+    assert found.critiques["k1", "c0"] == "The answer is thin."
+    assert found.origins == {"expanded": 1, "given": 1}
+    _, reply, told = writer.asked[1]
+    assert reply == {"role": "assistant", "content": "The answer is thin, as Newton said."}
+    assert "Newton" in told["content"]
+    (row,) = lines(tmp_path / "expand.jsonl")
+    assert [len(attempt["faults"]) for attempt in row["attempts"]] == [1, 0]
+    assert row["attempts"][0]["raw"] == "The answer is thin, as Newton said."
+    assert lines(tmp_path / "expand-queue.jsonl") == []
+
+
+@pytest.mark.parametrize("reply", ["", "It has 17 faults.", "An excellent and complete answer."])
+def test_a_note_that_no_try_serves_is_queued_for_a_person_and_stands_in(tmp_path, reply):
+    writer = FakeWriter(says=lambda note, turn: reply)
+    found = expand([ranking(("thin and wrong", ""), ("x", "Wrong."))], tmp_path, writer, tries=2)
+    assert found.critiques["k1", "c0"] == "thin and wrong"
+    assert found.origins == {"given": 1, "queued": 1}
+    assert len(writer.asked) == 2
+    (waiting,) = lines(tmp_path / "expand-queue.jsonl")
+    assert (waiting["ranking"], waiting["candidate"]) == ("k1", "c0")
+    assert waiting["note"] == "thin and wrong"
+    assert len(waiting["attempts"]) == 2
+
+
+def test_a_second_model_checks_what_has_passed_and_is_kept_as_well(tmp_path):
+    def finds(note, turn):
+        return json.dumps({"unsupported": ["The answer is thin."] if note == "thin" else []})
+
+    rows = [ranking(("thin", ""), ("vague", ""))]
+    checker = FakeWriter(name="a fake checker", says=finds)
+    found = expand(rows, tmp_path, FakeWriter(), tries=1, checker=checker)
+    assert found.origins == {"expanded": 1, "queued": 1}
+    assert len(checker.asked) == 2
+    again = FakeWriter(name="a fake checker", says=finds)
+    assert expand(rows, tmp_path, FakeWriter(), tries=1, checker=again) == found
+    assert again.asked == []
+
+
+def test_a_checker_that_cannot_be_read_lets_nothing_through(tmp_path):
+    checker = FakeWriter(name="a fake checker", says=lambda note, turn: "fine!")
+    rows = [ranking(("thin", ""), ("x", "Wrong."))]
+    found = expand(rows, tmp_path, FakeWriter(), tries=1, checker=checker)
+    assert found.origins == {"given": 1, "queued": 1}
+
+
+def test_the_journal_names_note_model_prompt_and_raw_reply(tmp_path):
     expand([ranking(("thin", ""), ("wrong", "Wrong."))], tmp_path, FakeWriter())
-    (line,) = (tmp_path / "expand.jsonl").read_text(encoding="utf-8").splitlines()
-    entry = json.loads(line)
+    (entry,) = lines(tmp_path / "expand.jsonl")
+    assert entry["note"] == "thin"
     assert entry["model"] == "a fake model"
     assert entry["prompt"] == "expand.en.md"
-    assert entry["critique"] == "In full: thin."
+    assert len(entry["prompt_key"]) == 64
+    assert entry["attempts"][0]["raw"] == entry["critique"] == "The answer is thin."
+
+
+def test_the_cost_is_told_before_anything_is_asked(tmp_path):
+    rows = [ranking(("thin", ""), ("wrong", ""))]
+    prompt = load_prompt("expand", "en", slots=SLOTS)
+    settings = {"writer": FakeWriter(), "journal": tmp_path / "expand.jsonl"}
+    before = cost_of_expansion(rows, QUESTIONS, prompt, **settings)
+    assert (before.notes, before.known, before.input_tokens) == (2, 0, 200)
+    assert (before.money, before.spent) == (1.0, 0.0)
+    assert list(tmp_path.iterdir()) == []
+    expand(rows, tmp_path, FakeWriter())
+    after = cost_of_expansion(rows, QUESTIONS, prompt, **settings)
+    assert (after.notes, after.known, after.money, after.spent) == (2, 2, 0.0, 0.5)
+
+
+def test_a_cache_forgets_nothing_and_knows_the_whole_request(tmp_path):
+    request = {"model": "m", "messages": [{"role": "user", "content": "ཀ"}], "temperature": 0.0}
+    with ReplyCache(tmp_path / "c.sqlite") as cache:
+        cache.put(request, Reply("yes", "stop", 3, 1, 0.5))
+    with ReplyCache(tmp_path / "c.sqlite") as cache:
+        assert cache.get(dict(reversed(request.items()))) == Reply("yes", "stop", 3, 1, 0.5)
+        assert cache.get(request | {"temperature": 0.1}) is None
+        assert cache.spent() == 0.5
+
+
+def test_a_file_that_is_no_cache_is_refused_by_name(tmp_path):
+    file = tmp_path / "c.sqlite"
+    file.write_bytes(b"something else entirely, and long enough to be read as a header")
+    with pytest.raises(ArtefactError, match=r"c\.sqlite"):
+        ReplyCache(file)
 
 
 def test_a_missing_key_is_told_before_anything_is_asked(monkeypatch):
     monkeypatch.delenv("TEACHER_KEY", raising=False)
     with pytest.raises(ConfigError, match="TEACHER_KEY"):
         EndpointWriter(Endpoint("teacher", key_env="TEACHER_KEY"))
+    EndpointWriter(Endpoint("teacher", base_url="http://localhost:8000/v1", key_env="TEACHER_KEY"))
+
+
+def test_a_limit_without_prices_would_limit_nothing(monkeypatch):
+    monkeypatch.setenv("TEACHER_KEY", "k")
+    with pytest.raises(ConfigError, match="price"):
+        EndpointWriter(Endpoint("teacher", key_env="TEACHER_KEY", max_cost=1.0))
 
 
 @pytest.mark.parametrize("language", PROMPT_LANGUAGES)
@@ -143,3 +249,11 @@ def test_both_prompts_stand_in_every_language_with_the_answer_after_the_question
     # All answers to a question share what comes before the answer.
     assert load_prompt("critique", language).name == f"critique.{language}.md"
     assert load_prompt("critique", language).slots == ("question", "answer")
+
+
+@pytest.mark.parametrize("language", PROMPT_LANGUAGES)
+def test_retry_and_check_prompts_stand_in_every_language(language):
+    assert load_prompt("expand_retry", language, slots=("faults",)).name.endswith(f"{language}.md")
+    check = load_prompt("expand_check", language, slots=("question", "answer", "note", "critique"))
+    assert check.name == f"expand_check.{language}.md"
+    assert '{"unsupported": []}' in check.text

@@ -1,115 +1,92 @@
 """Notes made full: what a busy person scribbled becomes the critique that the critic learns.
 
-With an endpoint, a strong model writes each note out under a strict instruction; every reply is
-journalled as it comes, so that a broken run, or another one with the same rankings, does not pay
-for it again. Without one, or where a reply is empty, the note itself is the critique. All of it is
-counted.
+A strong model writes each note out under a strict instruction. What it writes must pass the
+faithfulness gate: a critique that says more than its sources goes back with what is wrong, and
+after some tries the note is queued for a person and stands in as it is. Every reply is kept under
+the whole request, so that a broken run, or another one with the same rankings, pays for nothing
+twice. Without a writer the note itself is the critique. All of it is counted and told.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
-from drenpa.core.artefacts import append_line, counted, journal_lines
-from drenpa.core.errors import ConfigError, ScoringError
+from drenpa.core.artefacts import counted, write_text
+from drenpa.core.errors import ScoringError
 from drenpa.core.progress import track
-from drenpa.core.prompts import Prompt
+from drenpa.core.prompts import Prompt, load_prompt
 from drenpa.core.records import Candidate, Ranking
+from drenpa.critic.cache import Reply, ReplyCache, Request, key_of
+from drenpa.critic.client import Endpoint, EndpointWriter, LocalWriter, Writer
+from drenpa.critic.examples import dump_lines
+from drenpa.critic.faithful import CHECK_SLOTS, unfaithful, unsupported_claims
 
 SLOTS = ("question", "answer", "note")
+RETRY_SLOTS = ("faults",)
+TRIES = 3
 
-Origin = Literal["given", "expanded", "note", "empty reply", "none"]
-"""Where a critique comes from: the file, a model, the person's own note (no endpoint), the note
-because the model's reply was empty, or nowhere."""
+Origin = Literal["given", "expanded", "note", "queued", "none"]
+"""Where a critique comes from: the file, a model, the person's own note (no writer), the note
+because nothing that the model wrote was faithful to it, or nowhere."""
+
+Place = tuple[str, str]
+"""A ranking's id and a candidate's."""
+
+__all__ = [
+    "SLOTS",
+    "Endpoint",
+    "EndpointWriter",
+    "Expanded",
+    "Expansion",
+    "LocalWriter",
+    "Writer",
+    "cost_of_expansion",
+    "expand_notes",
+]
 
 
-@dataclass(frozen=True)
-class Endpoint:
-    """An OpenAI-compatible service and the model there that makes notes full.
+@dataclass
+class Expansion:
+    """What became of one note, for `expand.jsonl`.
 
-    base_url: empty for the client's own default.
-    key_env:  the environment variable that holds the key; keys are never written anywhere.
+    attempts: request key, raw reply and its faults, in order; the last one was taken if it has no
+              fault.
     """
 
-    model: str
-    base_url: str = ""
-    key_env: str = "OPENAI_API_KEY"
-    concurrency: int = 4
-    timeout_s: float = 60.0
-    retries: int = 3
+    place: Place
+    question: str
+    answer: str
+    note: str
+    messages: list[dict[str, str]]
+    attempts: list[dict[str, object]] = field(default_factory=list)
+    critique: str = ""
 
 
 @dataclass(frozen=True)
 class Expanded:
     """Critiques by (ranking id, candidate id), and how many came from where."""
 
-    critiques: Mapping[tuple[str, str], str]
+    critiques: Mapping[Place, str]
     origins: Mapping[str, int]
 
 
-class Writer(Protocol):
-    """Answers one instruction."""
+@dataclass(frozen=True)
+class Cost:
+    """What an expansion would take at most, in its first round; each further try costs as much
+    again for the notes that need it.
 
-    name: str
+    known: requests whose replies are kept already.
+    """
 
-    def write(self, instruction: str) -> str:
-        """Return the reply's text; empty when there was none."""
-        ...
-
-
-class EndpointWriter:
-    """A writer behind an OpenAI-compatible endpoint."""
-
-    def __init__(self, endpoint: Endpoint) -> None:
-        """raises: ConfigError when the client or the key is missing."""
-        try:
-            import openai
-        except ImportError:
-            raise ConfigError(
-                "expanding notes at an endpoint needs the openai client: pip install 'drenpa[api]'"
-            ) from None
-        key = os.environ.get(endpoint.key_env)
-        if not key:
-            raise ConfigError(
-                f"expanding notes with {endpoint.model} needs a key in the environment variable "
-                f"{endpoint.key_env}, which is not set"
-            )
-        self.name = endpoint.model
-        self._key = key
-        self._client = openai.OpenAI(
-            api_key=key,
-            base_url=endpoint.base_url or None,
-            timeout=endpoint.timeout_s,
-            max_retries=endpoint.retries,
-        )
-
-    def write(self, instruction: str) -> str:
-        """Return the reply's text; the client itself tries again and honours Retry-After.
-
-        raises: ScoringError when the service fails for good.
-        """
-        import openai
-
-        try:
-            reply = self._client.chat.completions.create(
-                model=self.name,
-                messages=[{"role": "user", "content": instruction}],
-                temperature=0.0,
-            )
-        except openai.OpenAIError as error:
-            told = str(error).replace(self._key, "…")  # some services repeat the key they refuse
-            raise ScoringError(
-                f"{self.name} could not expand a note ({told}); what it wrote so far is kept and "
-                "not paid for again: repair the endpoint and run again"
-            ) from None
-        return (reply.choices[0].message.content or "").strip() if reply.choices else ""
+    notes: int
+    known: int
+    input_tokens: int
+    output_tokens: int
+    money: float
+    spent: float
 
 
 def expand_notes(
@@ -120,96 +97,236 @@ def expand_notes(
     writer: Writer | None,
     journal: Path,
     concurrency: int = 4,
+    tries: int = TRIES,
+    checker: Writer | None = None,
+    language: str = "en",
 ) -> Expanded:
     """Give every candidate a critique: its own, its note made full, or the note as it is.
 
     questions: record id to question, for the rankings' records.
     prompt:    the strict instruction, with the slots of `SLOTS`.
     writer:    None leaves notes as they are.
-    journal:   where replies are kept, keyed by the whole request.
+    journal:   `expand.jsonl`, where the provenance of each expansion is written. Beside it stand
+               `expand.sqlite` with the replies, and `expand-queue.jsonl` with the notes that a
+               person must write out.
+    tries:     how often a critique is asked for before its note is queued.
+    checker:   a second model that checks claim by claim what has passed the gate.
+    language:  of the prompts for trying again and for checking.
+    raises:    ScoringError when a service failed for good; what it wrote is kept.
     """
-    replies = {entry["key"]: str(entry["critique"]) for entry in journal_lines(journal)}
-    wanted: dict[tuple[str, str], str] = {}
+    found: dict[Place, Expansion] = {}
     if writer is not None:
-        for ranking, candidate in _noted(rankings):
-            wanted[ranking.id, candidate.id] = prompt.fill(
-                {
-                    "question": questions[ranking.record],
-                    "answer": candidate.answer,
-                    "note": candidate.note.strip(),
-                }
-            )
-        _ask(writer, prompt, wanted, replies, journal, concurrency)
-    critiques: dict[tuple[str, str], str] = {}
+        found = {e.place: e for e in _wanted(rankings, questions, prompt)}
+        gate = _Gate(
+            load_prompt("expand_retry", language, slots=RETRY_SLOTS),
+            load_prompt("expand_check", language, slots=CHECK_SLOTS),
+            checker,
+            concurrency,
+        )
+        with ReplyCache(journal.with_suffix(".sqlite")) as cache:
+            try:
+                gate.expand(list(found.values()), writer, cache, tries)
+            finally:
+                _write_journal(list(found.values()), writer, checker, prompt, journal)
+    critiques: dict[Place, str] = {}
     origins: list[Origin] = []
     for ranking in rankings:
         for candidate in ranking.candidates:
             place = ranking.id, candidate.id
-            reply = None
-            if writer is not None and place in wanted:
-                reply = replies[_key(writer, prompt, wanted[place])]
-            critiques[place], origin = _choose(candidate, reply)
+            critiques[place], origin = _choose(candidate, found.get(place))
             origins.append(origin)
     return Expanded(critiques, counted(origins))
 
 
-def _noted(rankings: Sequence[Ranking]) -> Iterator[tuple[Ranking, Candidate]]:
+def cost_of_expansion(
+    rankings: Sequence[Ranking],
+    questions: Mapping[str, str],
+    prompt: Prompt,
+    *,
+    writer: Writer,
+    journal: Path,
+) -> Cost:
+    """Return what the first round would take at most, without asking for anything."""
+    requests = {
+        key_of(request): request
+        for expansion in _wanted(rankings, questions, prompt)
+        for request in (writer.request(expansion.messages),)
+    }
+    known, spent = 0, 0.0
+    file = journal.with_suffix(".sqlite")
+    if file.is_file():
+        with ReplyCache(file) as cache:
+            spent = cache.spent()
+            missing = [request for request in requests.values() if cache.get(request) is None]
+    else:
+        missing = list(requests.values())
+    known = len(requests) - len(missing)
+    most = [writer.most(request) for request in missing]
+    return Cost(
+        notes=len(requests),
+        known=known,
+        input_tokens=sum(tokens for tokens, _, _ in most),
+        output_tokens=sum(tokens for _, tokens, _ in most),
+        money=sum(money for _, _, money in most),
+        spent=spent,
+    )
+
+
+@dataclass(frozen=True)
+class _Gate:
+    """Asks, looks at what came, and asks again."""
+
+    retry: Prompt
+    check: Prompt
+    checker: Writer | None
+    concurrency: int
+
+    def expand(
+        self, expansions: Sequence[Expansion], writer: Writer, cache: ReplyCache, tries: int
+    ) -> None:
+        """Fill in the critiques; those left empty had no faithful reply."""
+        waiting = list(expansions)
+        for attempt in range(tries):
+            if not waiting:
+                return
+            label = "expand notes" if attempt == 0 else f"expand notes, try {attempt + 1}"
+            requests = [writer.request(expansion.messages) for expansion in waiting]
+            replies = ask(writer, requests, cache, self.concurrency, label)
+            faults = [
+                unfaithful(e.question, e.answer, e.note, reply.text)
+                for e, reply in zip(waiting, replies, strict=True)
+            ]
+            for place, reply in enumerate(replies):
+                if reply.finish == "length":
+                    faults[place].append("The critique was cut off; it is too long.")
+            self._check(waiting, replies, faults, cache)
+            for e, request, reply, found in zip(waiting, requests, replies, faults, strict=True):
+                e.attempts.append({"key": key_of(request), "raw": reply.text, "faults": found})
+                if not found:
+                    e.critique = reply.text
+                    continue
+                told = "\n".join(f"- {fault}" for fault in found)
+                e.messages += [
+                    {"role": "assistant", "content": reply.text or "…"},
+                    {"role": "user", "content": self.retry.fill({"faults": told})},
+                ]
+            waiting = [expansion for expansion in waiting if not expansion.critique]
+
+    def _check(
+        self,
+        expansions: Sequence[Expansion],
+        replies: Sequence[Reply],
+        faults: Sequence[list[str]],
+        cache: ReplyCache,
+    ) -> None:
+        """Let the second model look at what has no fault yet."""
+        if self.checker is None:
+            return
+        passed = [place for place, found in enumerate(faults) if not found]
+        requests = []
+        for place in passed:
+            e = expansions[place]
+            shown = {"question": e.question, "answer": e.answer, "note": e.note}
+            text = self.check.fill({**shown, "critique": replies[place].text})
+            requests.append(self.checker.request([{"role": "user", "content": text}]))
+        found = ask(self.checker, requests, cache, self.concurrency, "check critiques")
+        for place, reply in zip(passed, found, strict=True):
+            claims = unsupported_claims(reply.text)
+            if claims is None:
+                faults[place].append("The checking model's reply could not be read.")
+            else:
+                faults[place] += [f"No source supports this: {claim}" for claim in claims]
+
+
+def ask(
+    writer: Writer, requests: Sequence[Request], cache: ReplyCache, at_once: int, label: str
+) -> list[Reply]:
+    """Return a reply to each request, from the cache or else from the writer; equal requests are
+    asked once.
+
+    raises: ScoringError when some could not be answered; those that were are in the cache.
+    """
+    missing = {key_of(request): request for request in requests if cache.get(request) is None}
+    if missing:
+        asked = list(missing.values())
+        with track(label, len(asked)) as progress:
+
+            def keep(place: int, reply: Reply) -> None:
+                cache.put(asked[place], reply)
+                progress.advance()
+
+            writer.send(asked, keep, at_once=at_once, spent=cache.spent())
+    found = [cache.get(request) for request in requests]
+    replies = [reply for reply in found if reply is not None]
+    if len(replies) < len(found):
+        raise ScoringError(
+            f"{writer.name} left {len(found) - len(replies)} of {len(found)} requests without a "
+            "reply; what it wrote is kept: run again to go on"
+        )
+    return replies
+
+
+def _wanted(
+    rankings: Sequence[Ranking], questions: Mapping[str, str], prompt: Prompt
+) -> Iterator[Expansion]:
+    """Yield every candidate that has a note and no critique."""
     for ranking in rankings:
         for candidate in ranking.candidates:
-            if candidate.note.strip() and not candidate.critique.strip():
-                yield ranking, candidate
+            note = candidate.note.strip()
+            if not note or candidate.critique.strip():
+                continue
+            question = questions[ranking.record]
+            shown = {"question": question, "answer": candidate.answer, "note": note}
+            message = {"role": "user", "content": prompt.fill(shown)}
+            place = ranking.id, candidate.id
+            yield Expansion(place, question, candidate.answer, note, [message])
 
 
-def _choose(candidate: Candidate, reply: str | None) -> tuple[str, Origin]:
+def _choose(candidate: Candidate, expansion: Expansion | None) -> tuple[str, Origin]:
     critique, note = candidate.critique.strip(), candidate.note.strip()
     if critique:
         return critique, "given"
     if not note:
         return "", "none"
-    if reply is None:
+    if expansion is None:
         return note, "note"
-    return (reply, "expanded") if reply else (note, "empty reply")
+    return (expansion.critique, "expanded") if expansion.critique else (note, "queued")
 
 
-def _ask(
+def _write_journal(
+    expansions: Sequence[Expansion],
     writer: Writer,
+    checker: Writer | None,
     prompt: Prompt,
-    wanted: Mapping[tuple[str, str], str],
-    replies: dict[str, str],
     journal: Path,
-    concurrency: int,
 ) -> None:
-    """Fill `replies` with what is missing, each journalled as soon as it is there."""
-    missing = {_key(writer, prompt, text): text for text in wanted.values()}
-    missing = {key: text for key, text in missing.items() if key not in replies}
-    if not missing:
-        return
-    with (
-        track("expand notes", len(missing)) as progress,
-        ThreadPoolExecutor(max_workers=concurrency) as pool,
-    ):
-        running = {pool.submit(writer.write, text): key for key, text in missing.items()}
-        failure: ScoringError | None = None
-        for done in as_completed(running):
-            if done.cancelled():
-                continue
-            try:
-                reply = done.result()
-            except ScoringError as error:
-                # Requests under way are paid for: they are waited for and kept, the others dropped.
-                failure = failure or error
-                for request in running:
-                    request.cancel()
-                continue
-            key = running[done]
-            replies[key] = reply
-            entry = {"key": key, "critique": reply, "model": writer.name, "prompt": prompt.name}
-            append_line(journal, entry)
-            progress.advance()
-    if failure is not None:
-        raise failure
-
-
-def _key(writer: Writer, prompt: Prompt, instruction: str) -> str:
-    request = json.dumps([writer.name, prompt.name, instruction], ensure_ascii=False)
-    return hashlib.sha256(request.encode()).hexdigest()
+    """Write where each expansion comes from, and which notes wait for a person."""
+    rows = [
+        {
+            "ranking": e.place[0],
+            "candidate": e.place[1],
+            "note": e.note,
+            "critique": e.critique,
+            "model": writer.name,
+            "prompt": prompt.name,
+            "prompt_key": key_of({"prompt": prompt.text}),
+            "checker": checker.name if checker else "",
+            "attempts": e.attempts,
+        }
+        for e in expansions
+        if e.attempts
+    ]
+    queue = [
+        {
+            "ranking": e.place[0],
+            "candidate": e.place[1],
+            "question": e.question,
+            "answer": e.answer,
+            "note": e.note,
+            "attempts": e.attempts,
+        }
+        for e in expansions
+        if e.attempts and not e.critique
+    ]
+    write_text(journal, dump_lines(rows))
+    write_text(journal.with_name(f"{journal.stem}-queue.jsonl"), dump_lines(queue))
