@@ -125,6 +125,37 @@ class FinetuneConfig(Config):
     )
 
 
+class ExpandConfig(Config):
+    """Who makes people's notes full where there is no critique, and what that may cost.
+
+    writer:  `none` takes notes as they are; `openai` is any compatible endpoint; `local` a model on
+             this machine, by folder or name.
+    checker: a second model at the same place, which checks claim by claim; empty for none.
+    price_in, price_out: of a million tokens; max_cost: of all replies in the run's folder.
+    """
+
+    writer: Literal["none", "openai", "local"] = "none"
+    model: str = ""
+    checker: str = ""
+    base_url: str = ""  # openai: default is the client's own
+    key_env: str = "OPENAI_API_KEY"  # the environment variable that holds the key
+    tries: Count = 3  # with what is wrong told to the model; then the note waits for a person
+    max_tokens: Count = 300  # of a reply
+    concurrency: Count = 4
+    timeout_s: Positive = 60.0
+    retries: int = Field(default=5, ge=0)
+    requests_per_minute: int = Field(default=0, ge=0)  # 0: no limit
+    price_in: NotNegative = 0.0
+    price_out: NotNegative = 0.0
+    max_cost: NotNegative = 0.0  # 0: no limit
+
+    @model_validator(mode="after")
+    def _a_writer_has_a_model(self) -> ExpandConfig:
+        if self.writer != "none" and not self.model:
+            raise ValueError(f"model: name the model that the {self.writer} writer is to use")
+        return self
+
+
 class CriticConfig(Config):
     """The critic [P1–P5]."""
 
@@ -148,6 +179,7 @@ class CriticConfig(Config):
     max_critique_tokens: Count = 96
     prompt: str = "critique"
     expand_prompt: str = "expand"
+    expand: ExpandConfig = ExpandConfig()
 
 
 class ObjectiveConfig(Config):

@@ -48,7 +48,6 @@ class Endpoint:
     model: str
     base_url: str = ""
     key_env: str = "OPENAI_API_KEY"
-    concurrency: int = 4
     timeout_s: float = 60.0
     retries: int = 5
     requests_per_minute: int = 0

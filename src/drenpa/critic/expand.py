@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from drenpa.config import ExpandConfig
 from drenpa.core.artefacts import counted, write_text
 from drenpa.core.errors import ScoringError
 from drenpa.core.progress import track
@@ -27,6 +28,8 @@ from drenpa.critic.faithful import CHECK_SLOTS, unfaithful, unsupported_claims
 SLOTS = ("question", "answer", "note")
 RETRY_SLOTS = ("faults",)
 TRIES = 3
+JOURNAL = "expand.jsonl"
+"""In a run's folder; the replies and the queue stand beside it."""
 
 Origin = Literal["given", "expanded", "note", "queued", "none"]
 """Where a critique comes from: the file, a model, the person's own note (no writer), the note
@@ -36,6 +39,7 @@ Place = tuple[str, str]
 """A ranking's id and a candidate's."""
 
 __all__ = [
+    "JOURNAL",
     "SLOTS",
     "Endpoint",
     "EndpointWriter",
@@ -45,6 +49,7 @@ __all__ = [
     "Writer",
     "cost_of_expansion",
     "expand_notes",
+    "writers_of",
 ]
 
 
@@ -87,6 +92,33 @@ class Cost:
     output_tokens: int
     money: float
     spent: float
+
+
+def writers_of(config: ExpandConfig) -> tuple[Writer, Writer | None]:
+    """Return the writer that a recipe names, and the model that checks what it writes.
+
+    raises: ConfigError when a client or a key is missing.
+    """
+
+    def writer(model: str) -> Writer:
+        if config.writer == "local":
+            return LocalWriter(model, max_tokens=config.max_tokens)
+        return EndpointWriter(
+            Endpoint(
+                model,
+                base_url=config.base_url,
+                key_env=config.key_env,
+                timeout_s=config.timeout_s,
+                retries=config.retries,
+                requests_per_minute=config.requests_per_minute,
+                price_in=config.price_in,
+                price_out=config.price_out,
+                max_cost=config.max_cost,
+                max_tokens=config.max_tokens,
+            )
+        )
+
+    return writer(config.model), writer(config.checker) if config.checker else None
 
 
 def expand_notes(
