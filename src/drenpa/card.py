@@ -1,4 +1,5 @@
-"""The model card of an exported policy, written from its manifests: nothing in it is typed by hand.
+"""The cards of an exported policy and of a critic, written from their manifests: nothing in them is
+typed by hand.
 
 What a manifest does not say, the card does not claim. Paths of the machine that made the policy
 stay out of it.
@@ -136,6 +137,67 @@ def model_card(story: Story, weights: Weights) -> str:
         *_limits(story, weights),
     ]
     return "\n".join(sections) + "\n"
+
+
+def critic_card(critic: Artefact, base: str) -> str:
+    """Write a critic's card as Markdown.
+
+    base: the repository of the fine-tuned model that the critic goes over.
+    """
+    head = {
+        "library_name": "drenpa",
+        "base_model": base,
+        "base_model_relation": "adapter",
+        "tags": ["drenpa", "reward-model", "critique"],
+    }
+    figures = critic.summary.get("accuracy") or {}
+    used = critic.summary.get("used")
+    lines = [
+        f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---\n",
+        f"# {critic.name}, a critic over {base}\n",
+        f"A critic of drenpa {critic.version}: it writes a critique of an answer, then scores it. "
+        "Here are its adapter, its score head and its settings; the model that they go over is "
+        f"`{base}`, and over any other they mean nothing. A score has no scale of its own: compare "
+        "answers to one question.\n",
+        "## How to use it\n",
+        """```python
+from pathlib import Path
+
+from drenpa import load_critic
+
+critic = load_critic(Path("."))  # this folder
+scores = critic.score(["What is a hive?"], [["A box for bees.", "No idea."]])
+print(scores.rewards, scores.critiques)
+```
+""",
+        "## How often it is right\n",
+    ]
+    measured = {
+        name: told
+        for name, told in figures.items()
+        if isinstance(told, Mapping) and told.get("accuracy") is not None
+    }
+    if measured:
+        lines += [
+            "Held-out pairs of answers put in the order that people gave them, by the critique "
+            "after which the score was read:\n",
+            "| critique | accuracy | pairs |\n| --- | --- | --- |",
+            *(
+                f"| {_cell(name)}{' (used)' if name == used else ''} | {told['accuracy']:.1%} | "
+                f"{told.get('pairs', '?')} |"
+                for name, told in measured.items()
+            ),
+            "",
+        ]
+    else:
+        lines.append("It was not measured.\n")
+    lines += [
+        "## Limits\n",
+        "- A policy that is trained against a critic learns what pleases it; judge the policy by "
+        "something else.",
+        "- Licence: that of the model it goes over; the training data may ask for more.",
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def _front_matter(story: Story) -> str:

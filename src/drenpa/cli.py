@@ -443,6 +443,108 @@ def clean(
     clean_told(places, cleaning, columns=column or (), workers=workers, say=print)
 
 
+adapter_app = typer.Typer(
+    name="adapter", help="Run the benchmark in other harnesses.", no_args_is_help=True
+)
+app.add_typer(adapter_app)
+
+
+@adapter_app.command("write")
+def adapter_write(
+    recipe: RecipeFile,
+    folder: Annotated[Path, typer.Argument(help="The folder to write.")],
+    overlay: Overlay = None,
+    set_: Setting = None,
+) -> None:
+    """Write a recipe's benchmark as a folder that lm-eval, inspect and OpenCompass run."""
+    from drenpa.adapters.bench_folder import write_bench
+    from drenpa.config import load_recipe
+    from drenpa.pipeline import run_recipe
+    from drenpa.recipes import find_recipe
+
+    resolved = load_recipe(find_recipe(recipe), overlay or [], set_ or [])
+    made = run_recipe(resolved, until="curate", tell=lambda line: print(line, file=sys.stderr))
+    print(write_bench(resolved, made["curate"], folder).folder)
+
+
+@adapter_app.command("read")
+def adapter_read(
+    folder: Annotated[Path, typer.Argument(help="What `adapter write` wrote.")],
+    results: Annotated[Path, typer.Argument(help="What the harness wrote: a log or a folder.")],
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Where the verdicts go.")],
+    strategy: Annotated[str, typer.Option(help="The column's name in the report.")],
+    model: Annotated[str, typer.Option(help="The model's name in the report.")],
+    seed: Annotated[int, typer.Option(help="Of the answers.")] = 1,
+) -> None:
+    """Read a harness's results as verdicts, which `drenpa report RUN RUN` takes beside others."""
+    from drenpa.adapters.results import read_results
+
+    print(read_results(folder, results, run_folder, strategy=strategy, model=model, seed=seed).path)
+
+
+@adapter_app.command("log")
+def adapter_log(
+    verdicts: Annotated[Path, typer.Argument(help="A benchmark's artefact.")],
+    file: Annotated[Path, typer.Argument(help="The log to write, .eval or .json.")],
+) -> None:
+    """Write a benchmark's verdicts as a log of inspect's, for `inspect view`."""
+    from drenpa.adapters.results import write_inspect_log
+
+    print(write_inspect_log(verdicts, file))
+
+
+@app.command()
+def push(
+    place: Annotated[
+        Path,
+        typer.Argument(
+            metavar="ARTEFACT", help="A policy, critic, report, or what export or release wrote."
+        ),
+    ],
+    repo: Annotated[str, typer.Argument(help="OWNER/NAME on the Hugging Face Hub.")],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would go out; ask the hub nothing.")
+    ] = False,
+    base: Annotated[
+        str, typer.Option(help="Repository of the fine-tuned model under an adapter or a critic.")
+    ] = "",
+    adapter: Annotated[
+        bool, typer.Option("--adapter", help="A policy's adapter alone, not a merged model.")
+    ] = False,
+    dtype: Annotated[
+        Literal["float32", "bfloat16"], typer.Option(help="Of merged weights.")
+    ] = "float32",
+    public: Annotated[
+        bool, typer.Option("--public", help="Make a new repository public; default: private.")
+    ] = False,
+) -> None:
+    """Push to the Hugging Face Hub; withheld answers stay here."""
+    from drenpa.adapters.hub import listing, parcel
+    from drenpa.adapters.hub import push as push_to
+
+    if dry_run:
+        with parcel(place, base=base, adapter=adapter, dtype=dtype) as ready:
+            for line in listing(ready, repo):
+                print(line)
+        return
+    for line in push_to(place, repo, base=base, adapter=adapter, dtype=dtype, public=public):
+        print(line)
+
+
+@app.command()
+def pull(
+    repo: Annotated[str, typer.Argument(help="OWNER/NAME on the Hugging Face Hub.")],
+    folder: Annotated[Path, typer.Argument(help="The folder to write.")],
+    dataset: Annotated[bool, typer.Option("--dataset", help="A dataset or a report.")] = False,
+    revision: Annotated[str | None, typer.Option(help="A branch, tag or commit.")] = None,
+) -> None:
+    """Fetch what `push` pushed: a model or critic, or with --dataset a dataset or report."""
+    from drenpa.adapters.hub import pull as pull_from
+
+    kind: Literal["model", "dataset"] = "dataset" if dataset else "model"
+    print(pull_from(repo, folder, repo_type=kind, revision=revision))
+
+
 @app.command()
 def doctor(
     recipe: Annotated[Path | None, typer.Argument(help="A recipe to size up.")] = None,
