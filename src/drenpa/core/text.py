@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
@@ -66,10 +67,10 @@ def script_ratios(text: str) -> dict[str, float]:
     {'LATIN': 0.5, 'CJK': 0.5}
     """
     counts: dict[str, int] = {}
-    for character in text:
+    for character, times in Counter(text).items():
         script = script_of(character)
         if script:
-            counts[script] = counts.get(script, 0) + 1
+            counts[script] = counts.get(script, 0) + times
     total = sum(counts.values())
     return {
         script: count / total

@@ -11,7 +11,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-from drenpa.core.text import script_ratio, script_ratios
+from drenpa.core.text import LANGUAGE_SCRIPTS, script_ratios
 from drenpa.corpus.syllables import syllable_sorts
 from drenpa.corpus.tibetan import normalise_tibetan
 
@@ -46,7 +46,7 @@ def clean_text(text: str) -> str:
     text = text.translate(_MENDING)
     text = _JOINERS_BY_TIBETAN.sub("", text)
     text = normalise_tibetan(text)
-    text = "\n".join(re.sub(" {2,}", " ", line).strip(" ") for line in text.split("\n"))
+    text = re.sub(" ?\n ?", "\n", re.sub(" {2,}", " ", text))
     return re.sub("\n{3,}", "\n\n", text).strip("\n ")
 
 
@@ -104,9 +104,11 @@ def drop_debris(text: str, language: str = "") -> tuple[str, tuple[Dropped, ...]
 
 def _debris(line: str, language: str) -> str:
     """Why a line is no text of the language, "" when it is."""
-    if not script_ratios(line):
+    ratios = script_ratios(line)
+    if not ratios:
         return "no letters"
-    if script_ratio(line, "bo" if language == "dz" else language) < 0.5:
+    script = LANGUAGE_SCRIPTS.get("bo" if language == "dz" else language)
+    if script is not None and ratios.get(script, 0.0) < 0.5:
         return "script"
     if language in ("bo", "dz"):
         sorts = syllable_sorts(line, dzongkha=language == "dz")

@@ -128,9 +128,11 @@ def clean_page(raw: RawPage, cleaning: Cleaning = Cleaning()) -> Cleaned:
             "claimed": html.language,
         }
     text = join_segmented(clean_text(text))
-    text, debris = drop_debris(text, identify_language(text))
-    dropped += debris
     language = identify_language(text)
+    text, debris = drop_debris(text, language)
+    if debris:
+        dropped += debris
+        language = identify_language(text)
     personal: Mapping[str, int] = {}
     if cleaning.personal == "scrub":
         text, personal = scrub_personal(text)
@@ -169,7 +171,7 @@ def _reason_to_drop(
 ) -> str:
     if not script_ratios(text):
         return "empty"
-    if sum(sign.isalpha() for sign in text) < cleaning.shortest:
+    if sum(times for sign, times in Counter(text).items() if sign.isalpha()) < cleaning.shortest:
         return "short"
     if cleaning.languages and language not in cleaning.languages:
         return "language"

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import re
 
-from drenpa.core.text import units
 from drenpa.corpus.clean import language_by_script
+from drenpa.corpus.syllables import tibetan_syllables
 
 _DZONGKHA_ENDING = re.compile("[ཀ-ཬ][ཱ-ཽྍ-ྼ]*[གངདནབམརལས][པཝ]$|[ཱ-ཽྍ-ྼ][གངདནབརལས]མ$")
 _DZONGKHA = frozenset(re.split(" ", "ཨིན ལུ ཚུ འབད སྦེ ནུག ཅིན འགྱོ བཟུམ རྐྱབ འཐབ ཧེ སླབ འོང སྦོམ ཚུགས རུང མས དོ"))
@@ -43,7 +43,7 @@ def identify_language(text: str) -> str:
 def dzongkha_balance(text: str) -> int:
     """Return how many syllables speak for Dzongkha minus those that speak for Tibetan."""
     balance = 0
-    for syllable in units(text):
+    for syllable in tibetan_syllables(text):
         if syllable in _DZONGKHA or _DZONGKHA_ENDING.search(syllable):
             balance += 1
         elif syllable in _TIBETAN:

@@ -49,7 +49,9 @@ def find_personal(text: str) -> list[Finding]:
     """
     folded = _with_plain_digits(text)
     found: list[Finding] = []
-    for sort, pattern, holds in _PATTERNS:
+    for sort, needs, pattern, holds in _PATTERNS:
+        if needs.search(folded) is None:
+            continue
         for match in pattern.finditer(folded):
             start, end = match.span(match.lastindex or 0)
             if holds(match[match.lastindex or 0]) and not any(
@@ -91,10 +93,12 @@ class _PlainDigits(dict[int, str]):
 
 
 _PLAIN_DIGITS = _PlainDigits()
+_OTHER_DIGIT = re.compile(r"(?![0-9])\d")
+_MANY_DIGITS = re.compile(r"\d(?:[ \-.()]{0,2}\d){6}")
 
 
 def _with_plain_digits(text: str) -> str:
-    return text if text.isascii() else text.translate(_PLAIN_DIGITS)
+    return text if _OTHER_DIGIT.search(text) is None else text.translate(_PLAIN_DIGITS)
 
 
 def _digits(number: str) -> Iterator[int]:
@@ -167,25 +171,43 @@ def _always(_: str) -> bool:
     return True
 
 
-_PATTERNS: tuple[tuple[str, re.Pattern[str], Callable[[str], bool]], ...] = (
+_PATTERNS: tuple[tuple[str, re.Pattern[str], re.Pattern[str], Callable[[str], bool]], ...] = (
     (
         "email",
+        re.compile(r"@|\[at\]"),
         re.compile(
             r"(?<![\w.+\-])[A-Za-z0-9][A-Za-z0-9._%+\-]{0,63}(?:@|\s?\[at\]\s?)"
             r"(?:[A-Za-z0-9][A-Za-z0-9\-]{0,62}\.){1,8}[A-Za-z]{2,24}(?![A-Za-z0-9])"
         ),
         _always,
     ),
-    ("china-id", re.compile(r"(?<![\dA-Za-z])\d{17}[\dXx](?![\dA-Za-z])"), _is_china_id),
+    (
+        "china-id",
+        _MANY_DIGITS,
+        re.compile(r"(?<![\dA-Za-z])\d{17}[\dXx](?![\dA-Za-z])"),
+        _is_china_id,
+    ),
     (
         "card",
+        _MANY_DIGITS,
         re.compile(rf"{_EDGE}\d{{4}}{_GAP}\d{{4,6}}{_GAP}\d{{4,5}}(?:{_GAP}\d{{1,7}})?{_END}"),
         _is_card,
     ),
-    ("iban", re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b"), _is_iban),
-    ("india-id", re.compile(rf"{_EDGE}[2-9]\d{{3}}[ \-]\d{{4}}[ \-]\d{{4}}{_END}"), _is_india_id),
+    (
+        "iban",
+        re.compile(r"[A-Z]{2}\d\d"),
+        re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b"),
+        _is_iban,
+    ),
+    (
+        "india-id",
+        _MANY_DIGITS,
+        re.compile(rf"{_EDGE}[2-9]\d{{3}}[ \-]\d{{4}}[ \-]\d{{4}}{_END}"),
+        _is_india_id,
+    ),
     (
         "ip",
+        re.compile(r"\d\.\d{1,3}\.\d|:[0-9A-Fa-f]{0,4}:"),
         re.compile(
             r"(?<![\w.:])(?<!version )(?:\d{1,3}(?:\.\d{1,3}){3}"
             r"|(?:[0-9A-Fa-f]{0,4}:){3,7}[0-9A-Fa-f]{1,4})(?![\w:])(?!\.\d)",
@@ -195,16 +217,24 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str], Callable[[str], bool]], ...] = (
     ),
     (
         "phone",
+        _MANY_DIGITS,
         re.compile(rf"{_EDGE}(?:\+|00[ \-]?)[1-9](?:[ \-.()]{{0,2}}\d){{6,14}}{_END}"),
         _is_phone,
     ),
-    ("phone", re.compile(r"(?<![\d.\-])1[3-9]\d(?:[ \-]?\d{4}){2}(?![\d\-])(?!\.\d)"), _is_phone),
     (
         "phone",
+        _MANY_DIGITS,
+        re.compile(r"(?<![\d.\-])1[3-9]\d(?:[ \-]?\d{4}){2}(?![\d\-])(?!\.\d)"),
+        _is_phone,
+    ),
+    (
+        "phone",
+        _MANY_DIGITS,
         re.compile(
             rf"{_PHONE_WORD}[^\d\n]{{0,12}}?(\(?\d(?:[ \-.()]{{0,2}}\d){{6,14}}){_END}", re.I
         ),
         _is_phone,
     ),
 )
-"""Tried in this order; the last bracket of a pattern, or all of it, is what is found."""
+"""Sort, what must stand in a text at all, the pattern and the check, tried in this order; the last
+bracket of a pattern, or all of it, is what is found."""

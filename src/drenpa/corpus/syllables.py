@@ -14,8 +14,6 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Literal
 
-from drenpa.core.text import units
-
 Sort = Literal["standard", "foreign", "impossible"]
 
 
@@ -128,11 +126,18 @@ def syllable_sort(syllable: str, *, dzongkha: bool = False) -> Sort:
     return "impossible"
 
 
+def tibetan_syllables(text: str) -> list[str]:
+    """Return the Tibetan syllables of a text in order, without what stands between them.
+
+    >>> tibetan_syllables("ཟླ་ 5 པའི་ཚེས་༡།")
+    ['ཟླ', 'པའི', 'ཚེས']
+    """
+    return _LETTERS.findall(text)
+
+
 def syllable_sorts(text: str, *, dzongkha: bool = False) -> list[Sort]:
     """Return the sort of each Tibetan syllable of a text; numbers and other scripts are none."""
-    return [
-        syllable_sort(unit, dzongkha=dzongkha) for unit in units(text) if _LETTERS.fullmatch(unit)
-    ]
+    return [syllable_sort(unit, dzongkha=dzongkha) for unit in tibetan_syllables(text)]
 
 
 def impossible_share(text: str, *, dzongkha: bool = False) -> float:
