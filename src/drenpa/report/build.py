@@ -26,9 +26,11 @@ from drenpa.report.readings import (
     read_people,
     readings_text,
 )
+from drenpa.report.shape import question_counts, record_counts
 from drenpa.report.table import make_table, table_files
 from drenpa.report.terminal import print_summary
 from drenpa.report.watch import watch_json, watch_stages
+from drenpa.report.wide import wide_csv, wide_latex, wide_markdown, wide_table
 
 INDEX = "index.html"
 VOTES = "votes"
@@ -116,6 +118,15 @@ def _write(
         *caution_notes(table, facts, rows, _cards(verdicts)),
         *_warnings([*verdicts, *training.values()]),
     ]
+    data = {
+        title: counted
+        for title, counted in (
+            ("questions asked", question_counts(rows)),
+            ("records taught", record_counts(verdicts)),
+        )
+        if counted
+    }
+    wide = wide_table(table, with_paper=config.paper_columns)
     content = PageContent(
         title=title,
         table=table,
@@ -129,18 +140,26 @@ def _write(
         with_paper=config.paper_columns,
         readings=readings,
         watches=watches,
+        data=data,
+        wide=wide if len(table.models) > 1 or config.paper_columns else None,
     )
     for file, text in {
         **table_files(table),
         "table.md": to_markdown(table, title),
         "table.csv": to_csv(table),
         "table.tex": to_latex(table, title),
+        "table3.md": wide_markdown(wide, title),
+        "table3.csv": wide_csv(wide),
+        "table3.tex": wide_latex(wide, title),
         EXAMPLES_FILE: examples_text(examples),
         READINGS_FILE: readings_text(readings),
         "watch.json": watch_json(watches),
         BROWSER: browser_html(rows, title, key=_digest_of(verdicts)),
         INDEX: page_html(content),
-        **{f"figures/{stem}.svg": str(chart) for stem, chart in figures(table, trainings).items()},
+        **{
+            f"figures/{stem}.svg": str(chart)
+            for stem, chart in figures(table, trainings, data).items()
+        },
     }.items():
         write_text(folder / file, text)
     return {

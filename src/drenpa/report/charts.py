@@ -188,6 +188,169 @@ def reliability_chart(title: str, points: Sequence[Point]) -> Markup:
     return _svg(width, height, f"{title}. {described}", parts)
 
 
+@dataclass(frozen=True)
+class Dot:
+    """One row of a dot plot, in points; told apart from 0 it is drawn full, else hollow."""
+
+    label: str
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def told_apart(self) -> bool:
+        """Whether the interval leaves 0 out."""
+        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+
+
+@dataclass(frozen=True)
+class Spoke:
+    """One polygon of a radar: a value in per cent for each axis, None where nothing is known."""
+
+    label: str
+    values: tuple[float | None, ...]
+    colour: str = INK
+
+
+def dot_chart(title: str, dots: Sequence[Dot], *, reach: float, width: int = 440) -> Markup:
+    """Draw differences around 0 with their intervals, on an axis from −reach to +reach points."""
+    left, right, head, pitch = _label_room([Bar(dot.label, None) for dot in dots]), 52, 30, 19
+    bottom = head + pitch * len(dots)
+    room = width - left - right
+
+    def x(value: float) -> float:
+        return left + room * (min(max(value, -reach), reach) + reach) / (2 * reach)
+
+    parts = [_text(0, 14, title, size=13, weight=600)]
+    for tick in _ticks(-reach, reach, 4):
+        strong = abs(tick) < 1e-9
+        parts.append(
+            _line(
+                x(tick), head - 4, x(tick), bottom, QUIET if strong else RULE, 1 if strong else 0.8
+            )
+        )
+        parts.append(_text(x(tick), bottom + 15, _signed(tick), size=10, fill=QUIET, at="middle"))
+    for index, dot in enumerate(dots):
+        middle = head + pitch * index + pitch / 2
+        parts.append(_text(left - 8, middle + 4, _short(dot.label), size=11.5, at="end"))
+        if dot.value is None:
+            parts.append(_text(x(0) + 6, middle + 4, "not known", size=11, fill=QUIET))
+            continue
+        if dot.low is not None and dot.high is not None:
+            parts += _whisker(x(dot.low), x(dot.high), middle)
+        colour = ACCENT if dot.value < 0 else KIND_COLOURS["connection"]
+        fill = colour if dot.told_apart else "#fff"
+        parts.append(
+            f'<circle cx="{x(dot.value):.1f}" cy="{middle:.1f}" r="4" fill="{fill}" '
+            f'stroke="{colour}" stroke-width="1.4"/>'
+        )
+        parts.append(_text(width - right + 8, middle + 4, _signed(dot.value), size=11))
+    described = "; ".join(
+        f"{dot.label} not known"
+        if dot.value is None
+        else f"{dot.label} {dot.value:+.1f}"
+        + (
+            f" ({dot.low:+.1f} to {dot.high:+.1f})"
+            if dot.low is not None and dot.high is not None
+            else ""
+        )
+        for dot in dots
+    )
+    return _svg(width, bottom + 24, f"{title}. {described}", parts)
+
+
+def radar_chart(title: str, axes: Sequence[str], spokes: Sequence[Spoke]) -> Markup:
+    """Draw each strategy as a polygon over the dimensions, 0 at the centre and 100 at the rim.
+
+    An axis without a value breaks the polygon's line there. Areas say nothing: only where the line
+    crosses an axis is a score.
+    """
+    width, height, radius = 440, 330, 112
+    middle_x, middle_y = width / 2, 30 + radius + 24
+
+    def place(axis: int, value: float) -> tuple[float, float]:
+        angle = 2 * math.pi * axis / len(axes) - math.pi / 2
+        return (
+            middle_x + radius * value / 100 * math.cos(angle),
+            middle_y + radius * value / 100 * math.sin(angle),
+        )
+
+    parts = [_text(0, 14, title, size=13, weight=600)]
+    for ring in (25, 50, 75, 100):
+        path = "L".join(f"{x:.1f} {y:.1f}" for x, y in (place(a, ring) for a in range(len(axes))))
+        parts.append(f'<path d="M{path}Z" fill="none" stroke="{RULE}" stroke-width="0.8"/>')
+        parts.append(_text(middle_x + 3, place(0, ring)[1] + 10, str(ring), size=9, fill=QUIET))
+    for axis, name in enumerate(axes):
+        x, y = place(axis, 100)
+        parts.append(_line(middle_x, middle_y, x, y, RULE))
+        label_x, label_y = place(axis, 111)
+        at = "middle" if abs(label_x - middle_x) < 8 else "start" if label_x > middle_x else "end"
+        parts.append(_text(label_x, label_y + 4, name, size=11.5, at=at))
+    for spoke in spokes:
+        for start, end in zip(range(len(axes)), [*range(1, len(axes)), 0], strict=True):
+            one, other = spoke.values[start], spoke.values[end]
+            if one is not None and other is not None:
+                ends = (*place(start, one), *place(end, other))
+                parts.append(_line(*ends, spoke.colour, 1.8))
+    legend = 6.0
+    for spoke in spokes:
+        parts.append(_line(legend, height - 9, legend + 16, height - 9, spoke.colour, 2.2))
+        parts.append(_text(legend + 20, height - 5, _short(spoke.label, 14), size=10.5))
+        legend += 30 + 6.4 * len(_short(spoke.label, 14))
+    described = "; ".join(
+        f"{spoke.label}: "
+        + ", ".join(
+            f"{name} {'not scored' if value is None else f'{value:.1f}'}"
+            for name, value in zip(axes, spoke.values, strict=True)
+        )
+        for spoke in spokes
+    )
+    return _svg(round(max(width, legend)), height, f"{title}. {described}", parts)
+
+
+def count_chart(title: str, rows: Sequence[tuple[str, Sequence[tuple[str, int, str]]]]) -> Markup:
+    """Draw counts as stacked bars: (label, (part, count, colour) …) a row."""
+    width, left, right, head, pitch = 440, 16, 46, 30, 19
+    left += round(6.6 * max((len(_short(label)) for label, _ in rows), default=0))
+    most = max((sum(count for _, count, _ in parts) for _, parts in rows), default=0) or 1
+    drawn = [_text(0, 14, title, size=13, weight=600)]
+    for index, (label, counted) in enumerate(rows):
+        middle = head + pitch * index + pitch / 2
+        drawn.append(_text(left - 8, middle + 4, _short(label), size=11.5, at="end"))
+        start = float(left)
+        for _, count, colour in counted:
+            length = (width - left - right) * count / most
+            drawn.append(
+                f'<rect x="{start:.1f}" y="{middle - 6:.1f}" width="{length:.1f}" height="12" '
+                f'fill="{colour}" fill-opacity="0.85"/>'
+            )
+            start += length
+        total = sum(count for _, count, _ in counted)
+        drawn.append(_text(start + 6, middle + 4, str(total), size=11))
+    names = list(
+        dict.fromkeys((name, colour) for _, counted in rows for name, _, colour in counted)
+    )
+    bottom, along = head + pitch * len(rows) + 8, 6.0
+    for name, colour in names if len(names) > 1 else ():
+        drawn.append(f'<rect x="{along:.1f}" y="{bottom}" width="10" height="10" fill="{colour}"/>')
+        drawn.append(_text(along + 14, bottom + 9, _short(name, 14), size=10.5, fill=QUIET))
+        along += 26 + 6.4 * len(_short(name, 14))
+    described = "; ".join(
+        f"{label}: " + ", ".join(f"{name} {count}" for name, count, _ in counted)
+        for label, counted in rows
+    )
+    return _svg(width, bottom + 16, f"{title}. {described}", drawn)
+
+
+def symmetric_reach(ends: Sequence[float]) -> float:
+    """The end of an axis around 0 that holds all values: a multiple of five, at least 5.
+
+    >>> symmetric_reach([-3.2, 8.9]), symmetric_reach([])
+    (10.0, 5.0)
+    """
+    return max(5.0, 5.0 * math.ceil(max((abs(end) for end in ends), default=0.0) / 5))
+
+
 def line_sample(colour: str, dash: str) -> Markup:
     """Draw a short line, for a legend."""
     pattern = f' stroke-dasharray="{dash}"' if dash else ""
@@ -266,6 +429,11 @@ def _number(value: float) -> str:
     if abs(value) >= 1e5 or abs(value) < 1e-3:
         return f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e").replace("-", "−")
     return f"{value:.4g}".replace("-", "−")
+
+
+def _signed(value: float) -> str:
+    text = f"{value:+.1f}".removesuffix(".0")
+    return "0" if float(text) == 0 else text.replace("-", "−")
 
 
 def _label_room(bars: Sequence[Bar]) -> int:

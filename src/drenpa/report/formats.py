@@ -111,18 +111,18 @@ def to_csv(table: ResultTable) -> str:
 
 def to_markdown(table: ResultTable, title: str) -> str:
     """Return the table and the differences in Markdown."""
-    parts = [f"# {_plain_markdown(title)}"]
+    parts = [f"# {plain_markdown(title)}"]
     for model in table.models:
         strategies = table.strategies_of(model)
-        parts.append(f"## {_plain_markdown(model)}")
+        parts.append(f"## {plain_markdown(model)}")
         head = [
             "kind",
             "dimension",
-            *(_plain_markdown(heading(table, name)) for name in strategies),
+            *(plain_markdown(heading(table, name)) for name in strategies),
             "n",
             "unscored",
         ]
-        lines = [_pipes(head), _pipes(["---", "---", *["---:"] * (len(head) - 2)])]
+        lines = [pipes(head), pipes(["---", "---", *["---:"] * (len(head) - 2)])]
         for kind in ROW_KINDS:
             for dimension in COLUMNS:
                 row = table.row(model, kind, dimension)
@@ -130,9 +130,9 @@ def to_markdown(table: ResultTable, title: str) -> str:
                 written = [
                     _markdown_cell(cell, mark.best, mark.second, mark.overlap) for cell in row
                 ]
-                lines.append(_pipes([kind, dimension, *written, *_row_counts(row)]))
+                lines.append(pipes([kind, dimension, *written, *_row_counts(row)]))
         parts.append("\n".join(lines))
-        parts.append(f"{LEGEND} {_plain_markdown(judged(table))}")
+        parts.append(f"{LEGEND} {plain_markdown(judged(table))}")
         if table.pairs(model):
             parts.append(_markdown_differences(table, model))
     return "\n\n".join(parts) + "\n"
@@ -148,15 +148,15 @@ def to_latex(table: ResultTable, title: str) -> str:
         lines = [
             r"\begin{table}",
             r"\centering\small",
-            rf"\caption{{{_latex(title)}: {_latex(model)}. {_latex(LEGEND)} "
-            rf"{_latex(judged(table))}}}",
+            rf"\caption{{{latex(title)}: {latex(model)}. {latex(LEGEND)} "
+            rf"{latex(judged(table))}}}",
             rf"\begin{{tabular}}{{ll{'r' * (columns - 2)}}}",
             r"\toprule",
             " & ".join(
                 [
                     "kind",
                     "dimension",
-                    *(_latex(heading(table, name)) for name in strategies),
+                    *(latex(heading(table, name)) for name in strategies),
                     "$n$",
                     "unscored",
                 ]
@@ -192,7 +192,7 @@ def _markdown_cell(cell: Cell, best: str, second: str, overlap: bool) -> str:
 
 def _markdown_differences(table: ResultTable, model: str) -> str:
     head = ["strategy", "against", *ROW_KINDS]
-    lines = [_pipes(head), _pipes(["---", "---", *["---:"] * len(ROW_KINDS)])]
+    lines = [pipes(head), pipes(["---", "---", *["---:"] * len(ROW_KINDS)])]
     for strategy, against in table.pairs(model):
         written = []
         for kind in ROW_KINDS:
@@ -202,7 +202,7 @@ def _markdown_differences(table: ResultTable, model: str) -> str:
             if found and found.told_apart:
                 value = f"**{value}**"
             written.append(f"{value} ({ends})" if ends else value)
-        lines.append(_pipes([_plain_markdown(strategy), _plain_markdown(against), *written]))
+        lines.append(pipes([plain_markdown(strategy), plain_markdown(against), *written]))
     return (
         "Differences of the means, in points, on the same questions; bold where the 95 % interval "
         "leaves 0 out.\n\n" + "\n".join(lines)
@@ -220,24 +220,31 @@ def _latex_cell(cell: Cell, best: str, second: str, overlap: bool) -> str:
     return rf"{value} {{\scriptsize {percent(cell.low)}--{percent(cell.high)}}}"
 
 
-def _pipes(entries: Sequence[str]) -> str:
+def pipes(entries: Sequence[str]) -> str:
+    """Write a row of a Markdown table."""
     return "| " + " | ".join(entries) + " |"
 
 
-def _plain_markdown(text: str) -> str:
+def plain_markdown(text: str) -> str:
     r"""Keep a name from being read as markup.
 
-    >>> _plain_markdown("a|b_c\n<i>")
+    >>> plain_markdown("a|b_c\n<i>")
     'a\\|b\\_c \\<i\\>'
     """
     return re.sub(r"([\\`*_{}\[\]<>#|&])", r"\\\1", " ".join(text.split()))
 
 
-def _latex(text: str) -> str:
+def latex(text: str) -> str:
     r"""Keep a name from being read as a command.
 
-    >>> _latex("50 % of a_b \\input{x}")
+    >>> latex("50 % of a_b \\input{x}")
     '50 \\% of a\\_b \\textbackslash{}input\\{x\\}'
     """
     escaped = "".join(_LATEX.get(character, character) for character in " ".join(text.split()))
-    return escaped.replace("≈", r"$\approx$").replace("–", "--").replace("‡", r"\ddag{}")
+    return (
+        escaped.replace("≈", r"$\approx$")
+        .replace("–", "--")
+        .replace("‡", r"\ddag{}")
+        .replace("°", r"$^\circ$")
+        .replace("†", r"$\dagger$")
+    )

@@ -10,9 +10,10 @@ from __future__ import annotations
 import platform
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import metadata, resources
+from itertools import pairwise
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -20,7 +21,7 @@ from markupsafe import Markup
 
 import drenpa
 from drenpa.core.artefacts import Artefact
-from drenpa.core.knowledge import KIND_FACTS, KINDS, Kind
+from drenpa.core.knowledge import DIMENSIONS, KIND_FACTS, KINDS, Kind
 from drenpa.core.text import shown
 from drenpa.report.charts import (
     INK,
@@ -28,11 +29,17 @@ from drenpa.report.charts import (
     KIND_DASHES,
     MOST_POINTS,
     Bar,
+    Dot,
+    Spoke,
     axis_top,
     bar_chart,
+    count_chart,
+    dot_chart,
     line_chart,
     line_sample,
+    radar_chart,
     strategy_colours,
+    symmetric_reach,
 )
 from drenpa.report.curves import WHOLE, Accuracy, Curve, Training
 from drenpa.report.examples import Example
@@ -40,8 +47,10 @@ from drenpa.report.formats import heading, judged, limits, percent, points, span
 from drenpa.report.notes import RunFacts, comparison_notes, critic_notes, headline
 from drenpa.report.paper import PaperRow, disagreements, paper_rows, paper_source
 from drenpa.report.readings import Readings
+from drenpa.report.shape import CountRows
 from drenpa.report.table import COLUMNS, ROW_KINDS, SIGNIFICANT, Cell, ResultTable
 from drenpa.report.watch import Watch
+from drenpa.report.wide import WideTable
 
 NAMED_LIBRARIES = ("torch", "transformers", "peft", "numpy")
 
@@ -66,6 +75,8 @@ class PageContent:
     with_paper: bool = False
     readings: Readings | None = None
     watches: Sequence[Watch] = ()
+    data: Mapping[str, CountRows] = field(default_factory=dict)
+    wide: WideTable | None = None
 
 
 @dataclass(frozen=True)
@@ -90,12 +101,16 @@ class _PaperSection:
     wrong: list[PaperRow]
 
 
-def figures(table: ResultTable, trainings: Sequence[Training]) -> dict[str, Markup]:
+def figures(
+    table: ResultTable, trainings: Sequence[Training], data: Mapping[str, CountRows]
+) -> dict[str, Markup]:
     """Draw every figure; its key is the file's name without the ending."""
-    drawn: dict[str, Markup] = {}
+    drawn = {_file_name("data", title): count_chart(title, rows) for title, rows in data.items()}
     for model in table.models:
         for kind, chart in zip(("all", *KINDS), _bars(table, model), strict=True):
             drawn[_file_name("bars", *([model] if len(table.models) > 1 else []), kind)] = chart
+        for name, chart in _model_figures(table, model).items():
+            drawn[_file_name(name, *([model] if len(table.models) > 1 else []))] = chart
     for training in trainings:
         for curve in training.curves:
             name = _file_name("training", training.name, curve.measure)
@@ -120,7 +135,11 @@ def page_html(content: PageContent) -> str:
             table=table,
             facts=content.facts,
             cautions=content.cautions,
-            bars={model: _bars(table, model) for model in table.models},
+            bars={
+                model: [*_bars(table, model), *_model_figures(table, model).values()]
+                for model in table.models
+            },
+            data=[count_chart(title, rows) for title, rows in content.data.items()],
             paper=_paper_section(table) if content.with_paper else None,
             trainings=[_drawn(training) for training in content.trainings],
             kind_lines=_has_kind_lines(content.trainings),
@@ -134,6 +153,7 @@ def page_html(content: PageContent) -> str:
             ],
             examples=[example for example in content.examples if example.answers],
             readings=content.readings,
+            wide=content.wide,
             watches=content.watches,
             sources=content.sources,
             resamples=content.resamples,
@@ -187,6 +207,52 @@ def _bars(table: ResultTable, model: str) -> list[Markup]:
         )
         for kind in order
     ]
+
+
+def _model_figures(table: ResultTable, model: str) -> dict[str, Markup]:
+    """The dimensions as a radar, and what each strategy adds to the one before it."""
+    strategies = table.strategies_of(model)
+    colours = strategy_colours(len(strategies))
+    spokes = [
+        Spoke(
+            shown(strategy),
+            tuple(
+                cell.percent if (cell := table.cell(model, strategy, "all", name)) else None
+                for name in DIMENSIONS
+            ),
+            colour,
+        )
+        for strategy, colour in zip(strategies, colours, strict=True)
+    ]
+    drawn: dict[str, Markup] = {}
+    steps = {
+        "steps": (
+            "what each step adds, all questions",
+            [(after, before) for before, after in pairwise(strategies)],
+        ),
+        "gains": (f"against {shown(strategies[0])}", [(s, strategies[0]) for s in strategies[1:]]),
+    }
+    found = {
+        name: [(s, table.comparison(model, s, against)) for s, against in pairs]
+        for name, (_, pairs) in steps.items()
+    }
+    ends = [
+        end
+        for rows in found.values()
+        for _, c in rows
+        if c is not None
+        for end in (c.points, c.low, c.high)
+        if end is not None
+    ]
+    for name, (title, _) in steps.items():
+        dots = [
+            Dot(shown(s), c.points if c else None, c.low if c else None, c.high if c else None)
+            for s, c in found[name]
+        ]
+        if dots and (name == "steps" or len(strategies) > 2):
+            drawn[name] = dot_chart(title, dots, reach=symmetric_reach(ends))
+    drawn["radar"] = radar_chart("all questions, by dimension", DIMENSIONS, spokes)
+    return drawn
 
 
 def _drawn(training: Training) -> _DrawnTraining:

@@ -61,8 +61,9 @@ class Cell:
 class Comparison:
     """How a strategy differs from another on the questions both answered, in points of per cent.
 
-    p_holm:   the p-value corrected over the four kinds' means and all pairs of one model; None in
-              the other rows, which are not tested together.
+    p_holm:   the p-value corrected over all pairs of one model and, of a mean, the four kinds'
+              means; of a single dimension, all cells of kind and dimension. None over all kinds,
+              which are tested once.
     spread:   standard deviation of the differences from question to question.
     smallest: the true difference that this many questions of this spread show four times in five;
               None where the spread is not known or is zero.
@@ -152,10 +153,16 @@ class ResultTable:
         return Mark(model, kind, dimension, "", "", False)
 
     def comparison(
-        self, model: str, strategy: str, against: str, kind: RowKind = "all"
+        self,
+        model: str,
+        strategy: str,
+        against: str,
+        kind: RowKind = "all",
+        dimension: Column = "mean",
     ) -> Comparison | None:
-        """Return the comparison of two strategies' means, or None where it was not made."""
-        wanted = (model, strategy, against, kind, "mean")
+        """Return the comparison of two strategies, of their means unless a dimension is named, or
+        None where it was not made."""
+        wanted = (model, strategy, against, kind, dimension)
         return next(
             (
                 c
@@ -369,16 +376,14 @@ def _pairs(strategies: Sequence[str]) -> Iterable[tuple[str, str]]:
 
 
 def _corrected(compared: Sequence[Comparison]) -> list[Comparison]:
-    """Fill in `p_holm` for the four kinds' means, model by model."""
+    """Fill in `p_holm` for the four kinds' means and for their single cells, model by model."""
     adjusted: dict[int, float] = {}
-    for model in dict.fromkeys(c.model for c in compared):
+    families = [(c.model, c.dimension == "mean") for c in compared]
+    for wanted in dict.fromkeys(families):
         family = {
             place: c.p_value
-            for place, c in enumerate(compared)
-            if c.model == model
-            and c.dimension == "mean"
-            and c.kind != "all"
-            and c.p_value is not None
+            for place, (c, owner) in enumerate(zip(compared, families, strict=True))
+            if owner == wanted and c.kind != "all" and c.p_value is not None
         }
         adjusted.update(zip(family, holm(list(family.values())), strict=True))
     return [
