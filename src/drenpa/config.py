@@ -101,6 +101,8 @@ class CorpusConfig(Config):
     in the package.
     held_out: the share of ranked questions on which the critic is measured, never trained.
     test:     the share of records kept for the benchmark when there is no benchmark file.
+    personal: e-mail addresses, telephone, card and identity numbers: flag counts the rows that hold
+              them, scrub replaces them, drop drops those rows, keep does not look.
     max_leakage: the share of benchmark items that may nearly stand in training, be quoted there or
               share a run of eight units with it; above it the corpus is refused.
     """
@@ -112,6 +114,7 @@ class CorpusConfig(Config):
     held_out: Share = 0.25
     test: Share = 0.2
     max_leakage: Share = 0.05
+    personal: Literal["flag", "scrub", "drop", "keep"] = "flag"
 
 
 class FinetuneConfig(Config):

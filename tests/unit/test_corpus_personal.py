@@ -1,11 +1,16 @@
 """What may identify a person is found where it holds up, and replaced without touching the rest."""
 
 import itertools
+import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from drenpa.config import CorpusConfig
+from drenpa.core.artefacts import read_rows
+from drenpa.core.records import Record
+from drenpa.corpus.curate import curate
 from drenpa.corpus.personal import SORTS, count_personal, find_personal, scrub_personal
 
 
@@ -73,3 +78,49 @@ def test_findings_stand_apart_and_scrubbing_leaves_none(text):
     assert all(one.end <= two.start for one, two in itertools.pairwise(found))
     assert all(one.sort in SORTS and one.start < one.end for one in found)
     assert sum(scrub_personal(text)[1].values()) == len(found)
+
+
+@pytest.mark.parametrize(
+    ("treatment", "questions", "dropped"),
+    [
+        ("flag", ["Who is pema@example.org?", "Why does it rain on the hills?"], []),
+        ("scrub", ["Who is [email]?", "Why does it rain on the hills?"], []),
+        ("drop", ["Why does it rain on the hills?"], [("records", "a"), ("rankings", "r")]),
+        ("keep", ["Who is pema@example.org?", "Why does it rain on the hills?"], []),
+    ],
+)
+def test_a_recipe_says_what_becomes_of_rows_that_identify_somebody(
+    tmp_path, treatment, questions, dropped
+):
+    record = {"id": "a", "kind": "foundation", "answer": "A teacher in the valley."}
+    rows = {
+        "records": [
+            record | {"question": "Who is pema@example.org?"},
+            record | {"id": "b", "question": "Why does it rain on the hills?", "answer": "Wind."},
+        ],
+        "rankings": [
+            {
+                "id": "r",
+                "record": "a",
+                "candidates": [
+                    {"id": "x", "answer": "Ring 13812345678.", "rank": 1},
+                    {"id": "y", "answer": "A baker in the town.", "rank": 2},
+                ],
+            }
+        ],
+        "benchmark": [record | {"id": "t", "question": "How is butter made from milk?"}],
+    }
+    for role, entries in rows.items():
+        (tmp_path / f"{role}.jsonl").write_text("\n".join(map(json.dumps, entries)))
+    names = {role: (str(tmp_path / f"{role}.jsonl"),) for role in rows}
+    rows["benchmark"][0]["answer"] = "By churning cream."
+    (tmp_path / "benchmark.jsonl").write_text(json.dumps(rows["benchmark"][0]))
+    corpus = curate(CorpusConfig(**names, personal=treatment), root=tmp_path / "run")
+    kept = read_rows(corpus.path / "records.parquet", Record)
+    assert [row.question for row in kept] == questions
+    gone = [json.loads(line) for line in (corpus.path / "dropped.jsonl").read_text().splitlines()]
+    assert [(entry["from"], entry["id"]) for entry in gone if entry["reason"] == "personal"] == (
+        dropped
+    )
+    found = {} if treatment == "keep" else {"email": 1, "phone": 1}
+    assert corpus.summary["personal"] == found

@@ -19,7 +19,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, TextIO
 from urllib.parse import urlsplit
 
 from pydantic import Field
@@ -35,12 +35,10 @@ from drenpa.corpus.formats import Faults
 from drenpa.corpus.html import SiteRule, decode, html_to_text, looks_like_html
 from drenpa.corpus.language import identify_language
 from drenpa.corpus.pages import FIELDS, RawPage, raw_pages
-from drenpa.corpus.personal import count_personal, scrub_personal
+from drenpa.corpus.personal import PersonalData, count_personal, scrub_personal
 from drenpa.corpus.rounds import Draft
 from drenpa.corpus.syllables import impossible_share
 from drenpa.corpus.tibetan import join_segmented
-
-PersonalData = Literal["flag", "scrub", "drop", "keep"]
 
 BATCH = 32
 _FILES = ("pages.jsonl", "drafts.jsonl", "dropped.jsonl", "faults.txt")

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import shorten
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from drenpa.config import CorpusConfig
 from drenpa.core.artefacts import (
@@ -42,7 +42,11 @@ from drenpa.corpus.intake import (
     source_files,
 )
 from drenpa.corpus.leakage import NEAR, Leakage, Quoted, Way, audit_leakage
+from drenpa.corpus.personal import PersonalData, scrub_personal
 from drenpa.corpus.split import chosen_groups, tied_groups, ties
+
+RowType = TypeVar("RowType", Record, Ranking)
+PartType = TypeVar("PartType", Record, Ranking, Candidate)
 
 MIN_SCRIPT = 0.5  # share of letters in the language's script, of question and answer together
 SHOWN_LEAKS = 20
@@ -85,6 +89,7 @@ def plan_curate(config: CorpusConfig, *, root: Path, seed: int) -> Plan:
     def work(folder: Path) -> dict[str, Any]:
         corpus = _read(files)
         cleaned = _clean(corpus)
+        personal = _treat_personal(corpus, config.personal)
         _keep_languages(corpus, config.languages)
         _drop_duplicates(corpus)
         if files["benchmark"]:
@@ -96,7 +101,7 @@ def plan_curate(config: CorpusConfig, *, root: Path, seed: int) -> Plan:
         leakage = audit_leakage(corpus.benchmark, corpus.records, corpus.rankings)
         _write(folder, corpus, leakage)
         _refuse_leakage(leakage, config.max_leakage, folder)
-        return {"cleaned": cleaned, **_summary(corpus, leakage)}
+        return {"cleaned": cleaned, "personal": personal, **_summary(corpus, leakage)}
 
     return Plan(
         kind="corpus",
@@ -108,6 +113,7 @@ def plan_curate(config: CorpusConfig, *, root: Path, seed: int) -> Plan:
             "held_out": config.held_out,
             "test": config.test,
             "max_leakage": config.max_leakage,
+            "personal": config.personal,
             "seed": seed,
         },
         inputs={
@@ -162,6 +168,48 @@ def _clean(corpus: _Corpus) -> int:
         _add_ranking(corpus, rankings, ranking, [c for c in candidates if c.answer], "empty")
     corpus.rankings = rankings
     return sum(before[type(row), row.id] != row for row in _all_rows(corpus))
+
+
+def _treat_personal(corpus: _Corpus, treatment: PersonalData) -> dict[str, int]:
+    """Count, scrub or drop what may identify a person; return how many rows held each sort."""
+    rows_with: Counter[str] = Counter()
+
+    def treated(role: Role, rows: Sequence[RowType]) -> list[RowType]:
+        left = []
+        for row in rows:
+            scrubbed, found = _scrubbed(row)
+            rows_with.update(found)
+            if found and treatment == "drop":
+                corpus.drop(role, row.id, "personal", ", ".join(sorted(found)))
+            else:
+                left.append(scrubbed if treatment == "scrub" else row)
+        return left
+
+    if treatment != "keep":
+        corpus.records = treated("records", corpus.records)
+        corpus.benchmark = treated("benchmark", corpus.benchmark)
+        corpus.rankings = treated("rankings", corpus.rankings)
+        _drop_orphans(corpus)
+    return dict(sorted(rows_with.items()))
+
+
+def _scrubbed(row: RowType) -> tuple[RowType, set[str]]:
+    """The row without what may identify a person, and the sorts of it that were there."""
+    found: set[str] = set()
+
+    def scrub(part: PartType, *names: str) -> PartType:
+        changed = {}
+        for name in names:
+            text, counts = scrub_personal(getattr(part, name) or "")
+            if counts:
+                found.update(counts)
+                changed[name] = text
+        return part.model_copy(update=changed) if changed else part
+
+    if isinstance(row, Ranking):
+        candidates = tuple(scrub(c, "answer", "note", "critique") for c in row.candidates)
+        return row.model_copy(update={"candidates": candidates}), found
+    return scrub(row, "question", "answer"), found
 
 
 def _all_rows(corpus: _Corpus) -> list[Record | Ranking]:

@@ -16,6 +16,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
+from typing import Literal
+
+PersonalData = Literal["flag", "scrub", "drop", "keep"]
 
 SORTS = ("email", "card", "iban", "china-id", "india-id", "ip", "phone")
 
