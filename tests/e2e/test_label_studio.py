@@ -66,7 +66,7 @@ def api(tmp_path_factory):
 
 
 def _wait(client, server, log):
-    for _ in range(300):
+    for _ in range(600):
         if server.poll() is not None:
             break
         try:

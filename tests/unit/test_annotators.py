@@ -5,7 +5,13 @@ import math
 import pytest
 
 from drenpa.corpus.annotate import Store
-from drenpa.corpus.annotators import PAUSE, drift, likely_kinds, report_annotators
+from drenpa.corpus.annotators import (
+    PAUSE,
+    drift,
+    likely_kinds,
+    report_annotators,
+    severities,
+)
 from drenpa.corpus.rounds import Event, GoldDraft
 
 RATING = {
@@ -95,12 +101,21 @@ def test_a_strict_rater_who_grows_mild_shows_in_severity_and_drift(reported):
         history.rate(name, "strict", quality=0 if number < 4 else 1)
     reports = reported(history)
     strict = reports["strict"]
-    # one of four aspects is one below the others on half of the records
-    assert strict.severity == pytest.approx(-1 / 8)
+    # one of four aspects is one below the others on half of the records: 1/8 below them; from the
+    # middle of the three that is 2/3 of it, and the others are 1/3 of it above
+    assert strict.severity == pytest.approx(-1 / 12)
+    assert reports["r1"].severity == reports["r2"].severity == pytest.approx(1 / 24)
     assert strict.agreement == pytest.approx(7 / 8)
-    assert (strict.drift.value, strict.drift.low, strict.drift.high) == (0.25, 0.25, 0.25)
-    assert reports["r1"].severity == pytest.approx(1 / 16)
+    assert strict.drift.value == strict.drift.low == strict.drift.high == pytest.approx(0.25)
     assert strict.rated == 8
+
+
+def test_severity_does_not_hang_on_whom_one_rates_with():
+    # a deserves 1 and b deserves 2; x gives what is deserved, y a half less, z a half more
+    rated = [{"x": 1.0, "y": 0.5}, {"y": 1.5, "z": 2.5}, {"x": 2.0, "z": 2.5}, {"x": 3.0}]
+    levels = severities(rated)
+    assert levels == pytest.approx({"x": 0.0, "y": -0.5, "z": 0.5}, abs=1e-6)
+    assert severities([]) == {}
 
 
 def test_the_likely_kind_and_how_often_each_finds_it(reported, tmp_path):

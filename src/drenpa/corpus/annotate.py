@@ -17,7 +17,7 @@ import json
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -335,40 +335,41 @@ class Store:
             event = Event(self._last + 1, name, version, action, actor.strip(), at, content)
             if action == "undo":
                 check_undo(self._items[name], history, content["version"])
-                replayed([*history, event])
-            else:
-                apply_event(self._items.get(name), event)
+            item = self._after(event)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             place = ".".join(str(part) for part in first["loc"])
             raise RuleError(f"{name}: {action}: {place}: {first['msg']}") from None
-        self._write(event)
-        self._catch_up()
+        self._take_in(self._write(event), item)
 
-    def _write(self, event: Event) -> None:
-        self._connection.execute(
+    def _write(self, event: Event) -> Event:
+        """Write an event; return it as the database holds it."""
+        content = json.dumps(event.content, ensure_ascii=False)
+        cursor = self._connection.execute(
             "INSERT INTO events (item, version, action, actor, at, content)"
             " VALUES (?, ?, ?, ?, ?, ?)",
-            (
-                event.item,
-                event.version,
-                event.action,
-                event.actor,
-                event.at,
-                json.dumps(event.content, ensure_ascii=False),
-            ),
+            (event.item, event.version, event.action, event.actor, event.at, content),
         )
+        return replace(event, number=cursor.lastrowid or 0, content=json.loads(content))
 
     def _catch_up(self) -> None:
         """Take in the events that were written since, by this process or another."""
         for event in self._read(self._last):
-            history = self._history.setdefault(event.item, [])
-            history.append(event)
-            if event.action == "undo":
-                self._items[event.item] = replayed(history)
-            else:
-                self._items[event.item] = apply_event(self._items.get(event.item), event)
-            self._last = event.number
+            self._take_in(event, self._after(event))
+
+    def _after(self, event: Event) -> Item:
+        """The item after the event.
+
+        raises: RuleError when the event is against the rules.
+        """
+        if event.action == "undo":
+            return replayed([*self._history.get(event.item, ()), event])
+        return apply_event(self._items.get(event.item), event)
+
+    def _take_in(self, event: Event, item: Item) -> None:
+        self._history.setdefault(event.item, []).append(event)
+        self._items[event.item] = item
+        self._last = event.number
 
     def _read(self, after: int) -> list[Event]:
         rows = self._connection.execute(

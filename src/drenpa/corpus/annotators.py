@@ -42,7 +42,9 @@ class AnnotatorReport:
     gold_error: mean distance from the scores that should be, 0 to 2.
     rated:      records rated together with others, control items apart.
     agreement:  share of the others' scores on them that theirs equal.
-    severity:   mean of their scores minus the others' on the same record; below 0 is strict.
+    severity:   how far their mean score on a record lies from what everybody would give it; below 0
+                is strict. It is measured against whom they rated with, so the others' own severity
+                is taken off first.
     drift:      severity on the later half of their records minus that on the earlier.
     accuracy:   how often their kind is the likely true one, by Dawid and Skene.
     """
@@ -74,8 +76,9 @@ def report_annotators(store: Store, *, seed: int = 1) -> list[AnnotatorReport]:
         if event.action == "rate"
     }
     accuracy = kind_accuracy(item.ratings for item in _finished(items))
+    severity = severities([_mean_scores(item) for item in _finished(items)])
     return [
-        _report(person, items, events, kept, when, accuracy.get(person, math.nan), seed)
+        _report(person, items, events, kept, when, severity, accuracy.get(person, math.nan), seed)
         for person in sorted({event.actor for event in events})
     ]
 
@@ -121,6 +124,7 @@ def _report(
     events: Sequence[Event],
     kept: Sequence[Event],
     when: Mapping[tuple[str, str], int],
+    levels: Mapping[str, float],
     accuracy: float,
     seed: int,
 ) -> AnnotatorReport:
@@ -128,22 +132,22 @@ def _report(
     gold = [
         (item.gold, rating) for item in items if item.gold and (rating := item.rating_of(person))
     ]
-    shared = sorted(
-        (when[item.id, person], rating, [r for r in item.ratings if r.rater != person])
-        for item in _finished(items)
-        if (rating := item.rating_of(person))
-    )
+    shared = [item for item in _finished(items) if item.rating_of(person)]
+    shared.sort(key=lambda item: when[item.id, person])
     pairs = [
         (rating.score(aspect), other.score(aspect))
-        for _, rating, others in shared
-        for other in others
+        for item in shared
+        if (rating := item.rating_of(person))
+        for other in item.ratings
+        if other is not rating
         for aspect in ASPECTS
     ]
-    severity = [
-        fmean(rating.score(a) - fmean(other.score(a) for other in others) for a in ASPECTS)
-        for _, rating, others in shared
-        if others
-    ]
+    distances = []
+    for item in shared:
+        means = _mean_scores(item)
+        own_mean = means.pop(person)
+        if means:
+            distances.append(own_mean - fmean(means[name] - levels[name] for name in means))
     return AnnotatorReport(
         person=person,
         steps=dict(Counter(event.action for event in kept if event.actor == person)),
@@ -155,10 +159,38 @@ def _report(
         gold_error=_mean(e for known, rating in gold for e in _errors(known, rating)),
         rated=len(shared),
         agreement=_mean(one == other for one, other in pairs),
-        severity=_mean(severity),
-        drift=drift(severity, seed=seed),
+        severity=_mean(distances),
+        drift=drift(distances, seed=seed),
         accuracy=accuracy,
     )
+
+
+def severities(rated: Sequence[Mapping[str, float]], *, rounds: int = 200) -> dict[str, float]:
+    """Return how far each rater lies from the middle, when what each record deserves is taken off:
+    the additive model score = record + rater, by least squares, raters summing to zero.
+
+    rated: of each record, rater → mean score; records with one rater say nothing.
+    """
+    rows = [row for row in rated if len(row) > 1]
+    levels = {name: 0.0 for row in rows for name in row}
+    for _ in range(rounds):
+        left: dict[str, list[float]] = {name: [] for name in levels}
+        for row in rows:
+            deserved = fmean(score - levels[name] for name, score in row.items())
+            for name, score in row.items():
+                left[name].append(score - deserved)
+        new = {name: fmean(values) for name, values in left.items()}
+        middle = fmean(new.values()) if new else 0.0
+        new = {name: level - middle for name, level in new.items()}
+        change = max((abs(new[name] - levels[name]) for name in new), default=0.0)
+        levels = new
+        if change < 1e-9:
+            break
+    return levels
+
+
+def _mean_scores(item: Item) -> dict[str, float]:
+    return {r.rater: fmean(r.score(aspect) for aspect in ASPECTS) for r in item.ratings}
 
 
 def drift(values: Sequence[float], *, resamples: int = 1000, seed: int = 1) -> Agreement:
