@@ -29,6 +29,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+STOPPED = 130  # the exit status after Ctrl-C
+
 RecipeFile = Annotated[
     Path, typer.Argument(help="A recipe (YAML), or a shipped one's name.", metavar="RECIPE")
 ]
@@ -49,20 +51,21 @@ Strategy = Annotated[
 def main() -> None:
     """Run the command line; errors a user can mend are printed without a traceback."""
     try:
-        app(standalone_mode=False)
+        status = app(standalone_mode=False)  # of `typer.Exit`, and 130 of Ctrl-C
     except DrenpaError as error:
         print(f"drenpa: {error}", file=sys.stderr)
         raise SystemExit(1) from None
-    except typer.Exit as stop:
-        raise SystemExit(stop.exit_code) from None
     except (KeyboardInterrupt, typer.Abort):
-        print("drenpa: stopped; run the same command again to go on", file=sys.stderr)
-        raise SystemExit(130) from None
+        status = STOPPED
     except Exception as error:
         if type(error).__module__.startswith(("click", "typer")):  # a wrong option or argument
             error.show()  # type: ignore[attr-defined]
             raise SystemExit(getattr(error, "exit_code", 2)) from None
         raise
+    if status == STOPPED:
+        print("drenpa: stopped; run the same command again to go on", file=sys.stderr)
+    if status:
+        raise SystemExit(status)
 
 
 @app.callback(invoke_without_command=True)
@@ -132,6 +135,24 @@ def critic_train(
 ) -> None:
     """Train the critic, and the plain scorer where a strategy needs it; may be left out."""
     _run_until("critic", recipe, overlay, set_, dry_run, None)
+
+
+@critic_app.command("expand")
+def critic_expand(
+    recipe: RecipeFile, overlay: Overlay = None, set_: Setting = None, dry_run: DryRun = False
+) -> None:
+    """Write people's notes out as full critiques; --dry-run says what it would cost."""
+    from drenpa.config import load_recipe
+    from drenpa.expansion import expand_recipe
+    from drenpa.recipes import find_recipe
+
+    console = _console()
+
+    def tell(line: str) -> None:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    settings = load_recipe(find_recipe(recipe), overlay or [], set_ or [])
+    expand_recipe(settings, dry_run=dry_run, tell=tell)
 
 
 @critic_app.command("eval")
