@@ -132,3 +132,54 @@ def test_a_card_is_written_from_a_file_of_pairs(monkeypatch, capsys, critic, fil
 def test_a_card_without_pairs_needs_an_artefact(monkeypatch, capsys, critic):
     assert drenpa(monkeypatch, "critic", "card", critic) == 1
     assert "--pairs" in capsys.readouterr().err
+
+
+def test_expand_says_what_it_would_cost_and_then_writes_and_queues(
+    monkeypatch, capsys, tmp_path, tiny_folder
+):
+    recipe = tmp_path / "r.yaml"
+    rows = [
+        {
+            "id": f"r{n}",
+            "kind": "foundation",
+            "question": f"{word}?",
+            "answer": word,
+            "source": word,
+        }
+        for n, word in enumerate(("sun", "moon", "rain", "snow", "wind", "fire", "salt", "gold"))
+    ]
+    candidates = [
+        {"id": "a", "answer": "It is so.", "rank": 1, "note": "right"},
+        {"id": "b", "answer": "No.", "rank": 2, "critique": "Says nothing."},
+    ]
+    (tmp_path / "records.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    (tmp_path / "rankings.jsonl").write_text(
+        json.dumps({"id": "k", "record": "r1", "candidates": candidates}), encoding="utf-8"
+    )
+    recipe.write_text(
+        json.dumps(
+            {
+                "name": "tiny",
+                "out": str(tmp_path / "run"),
+                "corpus": {
+                    "records": ["records.jsonl"],
+                    "rankings": ["rankings.jsonl"],
+                    "benchmark": [],
+                },
+            }
+        ),
+        encoding="utf-8",
+    )
+    assert drenpa(monkeypatch, "critic", "expand", recipe) == 1
+    assert "critic.expand.writer" in capsys.readouterr().err
+    model = tiny_folder(max_position_embeddings=4096)
+    local = ("--set", f"critic.expand={{writer: local, model: '{model}', max_tokens: 4}}")
+    assert drenpa(monkeypatch, "critic", "expand", recipe, *local, "--dry-run") == 0
+    shown = capsys.readouterr().out
+    assert "1 notes to write out, 0 of them known" in shown
+    assert not (tmp_path / "run" / "expand.sqlite").exists()
+    long = ("--set", "critic.expand.tries=1")
+    assert drenpa(monkeypatch, "critic", "expand", recipe, *local, *long) == 0
+    shown = capsys.readouterr().out
+    assert "queued 1" in shown  # a model with random weights says nothing that could pass
+    assert (tmp_path / "run" / "expand-queue.jsonl").read_text(encoding="utf-8").count("\n") == 1

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
+from pydantic import ValidationError
 
+from drenpa.config import ExpandConfig
 from drenpa.core.errors import ArtefactError, ConfigError, ScoringError
 from drenpa.core.knowledge import PROMPT_LANGUAGES
 from drenpa.core.prompts import load_prompt
@@ -17,8 +19,10 @@ from drenpa.critic.expand import (
     SLOTS,
     Endpoint,
     EndpointWriter,
+    LocalWriter,
     cost_of_expansion,
     expand_notes,
+    writers_of,
 )
 
 QUESTIONS = {"r1": "What is a morpheme?"}
@@ -234,6 +238,19 @@ def test_a_missing_key_is_told_before_anything_is_asked(monkeypatch):
     with pytest.raises(ConfigError, match="TEACHER_KEY"):
         EndpointWriter(Endpoint("teacher", key_env="TEACHER_KEY"))
     EndpointWriter(Endpoint("teacher", base_url="http://localhost:8000/v1", key_env="TEACHER_KEY"))
+
+
+def test_a_recipe_names_the_writer_and_the_checker(monkeypatch):
+    monkeypatch.setenv("TEACHER_KEY", "k")
+    at = {"writer": "openai", "model": "m", "key_env": "TEACHER_KEY", "price_in": 1.0}
+    writer, checker = writers_of(ExpandConfig(**at, checker="c", max_cost=2.0))
+    assert (writer.name, checker.name) == ("m", "c")
+    assert writer.endpoint.max_cost == 2.0
+    local, none = writers_of(ExpandConfig(writer="local", model="smollm2-135m"))
+    assert isinstance(local, LocalWriter)
+    assert none is None
+    with pytest.raises(ValidationError, match="name the model"):
+        ExpandConfig(writer="openai")
 
 
 def test_a_limit_without_prices_would_limit_nothing(monkeypatch):

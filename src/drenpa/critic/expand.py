@@ -31,6 +31,12 @@ TRIES = 3
 JOURNAL = "expand.jsonl"
 """In a run's folder; the replies and the queue stand beside it."""
 
+
+def queue_of(journal: Path) -> Path:
+    """Where the notes that wait for a person stand."""
+    return journal.with_name(f"{journal.stem}-queue.jsonl")
+
+
 Origin = Literal["given", "expanded", "note", "queued", "none"]
 """Where a critique comes from: the file, a model, the person's own note (no writer), the note
 because nothing that the model wrote was faithful to it, or nowhere."""
@@ -49,6 +55,7 @@ __all__ = [
     "Writer",
     "cost_of_expansion",
     "expand_notes",
+    "queue_of",
     "writers_of",
 ]
 
@@ -361,4 +368,4 @@ def _write_journal(
         if e.attempts and not e.critique
     ]
     write_text(journal, dump_lines(rows))
-    write_text(journal.with_name(f"{journal.stem}-queue.jsonl"), dump_lines(queue))
+    write_text(queue_of(journal), dump_lines(queue))
