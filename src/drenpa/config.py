@@ -176,13 +176,33 @@ class CriticConfig(Config):
     own_epochs: int = Field(
         default=0, ge=0
     )  # further epochs in which the head reads the critic's own critiques
-    own_share: Share = (
-        0.5  # of the critiques in those epochs that are its own; the others are the true ones
+    own_share: Share | tuple[Share, Share] = (
+        0.5  # of the critiques in those epochs that are its own, or [first epoch's, last epoch's]
+    )
+    rank_margin: NotNegative = (
+        0.0  # P2 asks the better answer to lead by this much for each rank between the two
+    )
+    watch_share: Share = (
+        0.0  # of the training questions that are kept out, to measure gap and use after each epoch
+    )
+    refresh_gap: NotNegative | None = (
+        None  # own epochs only while the watched gap (people's − own) is above it; null runs all
+    )
+    patience: Count | None = (
+        None  # epochs without a better watched accuracy before it stops; the best one is kept
     )
     max_critique_tokens: Count = 96
     prompt: str = "critique"
     expand_prompt: str = "expand"
     expand: ExpandConfig = ExpandConfig()
+
+    @model_validator(mode="after")
+    def _what_decides_is_measured(self) -> CriticConfig:
+        if self.watch_share == 0 and (self.refresh_gap is not None or self.patience is not None):
+            raise ValueError(
+                "refresh_gap and patience go by watched questions; set watch_share above 0"
+            )
+        return self
 
 
 class ObjectiveConfig(Config):

@@ -54,6 +54,15 @@ def test_p2_forms_no_pair_of_equal_ranks_and_none_with_padding():
     assert pairs_right(scores_QK, ranks_QK).item() == 2.0
 
 
+def test_a_margin_asks_for_a_lead_for_each_rank_between_two_answers():
+    # Ranks 1, 2, 3 with scores 2L, L, 0 and a margin of L: leads of L, L and 2L are asked for and
+    # are there to the bit, so each pair costs ln 2. Nothing is asked across ties and padding.
+    loss = score_loss(t([[2 * L, L, 0.0]]), torch.tensor([[1, 2, 3]]), margin=L)
+    assert loss.item() == pytest.approx(3 * math.log(2), rel=1e-12)
+    tied = score_loss(t([[0.0, 0.0, 5.0]]), torch.tensor([[1, 1, 0]]), margin=L)
+    assert tied.item() == 0.0
+
+
 def test_p2_gives_a_gradient_that_padding_does_not_spoil():
     scores_QK = t([[0.0, 0.0, float("nan")]]).requires_grad_()
     score_loss(scores_QK, torch.tensor([[2, 1, 0]])).backward()

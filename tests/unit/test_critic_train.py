@@ -242,6 +242,36 @@ def test_a_critic_keeps_to_what_its_backbone_can_read(training):
     assert run.settings.max_length == run.layout.max_length < 100_000
 
 
+def test_the_share_of_own_critiques_moves_from_the_first_own_epoch_to_the_last(training):
+    run = training(config(own_epochs=3, own_share=(0.2, 0.8)))
+    assert [run.own_share(epoch) for epoch in (1, 2, 3)] == pytest.approx([0.2, 0.5, 0.8])
+    assert training(config(own_epochs=1, own_share=(0.2, 0.8))).own_share(1) == 0.2
+
+
+def test_watched_questions_are_never_trained_on(training):
+    run = training(config(watch_share=0.4))
+    assert len(run.watched) == 2
+    assert len(run.train_set) == 3
+    assert not {e.id for e in run.watched} & {e.id for e in run.train_set}
+    assert {e.id for e in run.watched} == {e.id for e in training(run.config).watched}
+
+
+def test_a_share_that_leaves_nothing_to_train_on_or_to_watch_is_refused(training):
+    for share in (1.0, 0.01):
+        with pytest.raises(ConfigError, match="watch_share"):
+            training(config(watch_share=share))
+
+
+def test_a_watched_run_ends_early_and_says_which_epoch_it_kept(corpus, tiny_folder, tmp_path):
+    settings = config(epochs=1, own_epochs=6, watch_share=0.4, refresh_gap=1.0, patience=9)
+    artefact = train_critic(corpus, tiny_folder(), settings, root=tmp_path, engine=ENGINE)
+    assert artefact.summary["epochs"] == 1  # no gap is above 1
+    assert artefact.summary["epoch_kept"] == 1
+    assert artefact.summary["watched"] == 2
+    line = json.loads((artefact.path / "epochs.jsonl").read_text())
+    assert set(line) == {"epoch", "gold", "own", "none", "shuffled", "gap", "use"}
+
+
 def test_own_critiques_of_an_epoch_outlive_the_weights_that_wrote_them(training):
     settings = config(own_epochs=1)
     first = training(settings).own_critiques(1)

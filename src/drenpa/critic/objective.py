@@ -39,18 +39,22 @@ def critique_loss(logprobs_NT: Tensor, critique_NT: Tensor) -> Tensor:
     return -logprobs_NT.masked_fill(~critique_NT, 0.0).sum()
 
 
-def score_loss(scores_QK: Tensor, ranks_QK: Tensor) -> Tensor:
+def score_loss(scores_QK: Tensor, ranks_QK: Tensor, *, margin: float = 0.0) -> Tensor:
     """Return the logistic loss of every pair of answers, the better one first.  [P2]
 
     All K(K-1)/2 pairs of a ranking come from its K scores; answers of equal rank form none.
 
     scores_QK: [Q, K] with gradient.
     ranks_QK:  [Q, K] whole numbers, 1 is best; 0 pads a shorter ranking and forms no pair.
+    margin:    by how much the better answer should lead for each rank between the two; 0 is P2.
     returns:   scalar, the sum over all pairs; divide by `pairs_in` of the whole step.
     raises:    ShapeError unless both are [Q, K].
     """
     better_QKK = _better(ranks_QK, scores_QK)
     gap_QKK = scores_QK.unsqueeze(2) - scores_QK.unsqueeze(1)
+    if margin:
+        apart_QKK = ranks_QK.unsqueeze(1) - ranks_QK.unsqueeze(2)
+        gap_QKK = gap_QKK - margin * apart_QKK.to(gap_QKK.dtype)
     # Filled before the sigmoid: a padded score may be anything, also not a number.
     gap_QKK = gap_QKK.masked_fill(~better_QKK, 0.0)
     return -functional.logsigmoid(gap_QKK).masked_fill(~better_QKK, 0.0).sum()

@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -43,18 +43,21 @@ from drenpa.critic.layout import SLOTS
 from drenpa.critic.model import CriticModel
 from drenpa.critic.objective import critic_loss, critique_loss, pairs_in, pairs_right, score_loss
 from drenpa.critic.score import HEAD, SETTINGS, Critic, CriticSettings, Written
+from drenpa.critic.watch import EpochWatch
 from drenpa.engine.adapters import (
     add_adapter,
     load_backbone,
     recompute_activations,
     save_adapter,
     seed_of,
+    trainable_parameters,
 )
 from drenpa.engine.chat import Chat
 from drenpa.engine.loop import (
     LossSum,
     StepWork,
     Trainee,
+    from_first_process,
     in_chunks,
     rank_and_world,
     share_of_process,
@@ -249,17 +252,48 @@ class _Training:
         self.critic = Critic(
             self.model, self.layout, writes=settings.writes, adapter=ADAPTER, engine=engine
         )
-        self.train_set = [e for e in examples.train if self.layout.ask(e.question).room > 0]
+        fitting = [e for e in examples.train if self.layout.ask(e.question).room > 0]
+        self.train_set, self.watched = self.kept_apart(fitting)
         self.held_out = examples.held_out
-        self.too_long = len(examples.train) - len(self.train_set)
-        if not self.train_set:
+        self.too_long = len(examples.train) - len(fitting)
+        if not fitting:
             raise ConfigError(
                 f"{name}.train.max_length: no question leaves room for an answer and a critique in "
                 f"{config.train.max_length} tokens; raise it"
             )
+        if not self.train_set or (config.watch_share > 0 and not self.watched):
+            raise ConfigError(
+                f"{name}.watch_share: {config.watch_share:g} of {len(fitting)} questions leaves "
+                f"{len(self.train_set)} to train on and {len(self.watched)} to watch; neither may "
+                "be none"
+            )
         self.fitting = micro_batch_limit(network, engine, self._extent(), config.batch)
         self.steps_an_epoch = -(-len(self.train_set) // config.batch)
         self._own: tuple[int, list[dict[int, tuple[int, ...]]]] = (-1, [])
+        self.watch = EpochWatch(
+            self.look,
+            lambda: dict(trainable_parameters(self.model)),
+            folder,
+            used=self.used,
+            epochs=config.epochs,
+            refresh_gap=config.refresh_gap,
+            patience=config.patience,
+        )
+
+    @property
+    def used(self) -> Source:
+        """Which critiques the head reads at work."""
+        return "own" if self.settings.writes else "none"
+
+    def kept_apart(self, examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
+        """Return what is trained on, and a share of the questions to be watched, by lot."""
+        watched = round(self.config.watch_share * len(examples))
+        order = torch.randperm(len(examples), generator=self.randomness("watched")).tolist()
+        apart = set(order[:watched])
+        return (
+            [e for place, e in enumerate(examples) if place not in apart],
+            [e for place, e in enumerate(examples) if place in apart],
+        )
 
     def _extent(self) -> Extent:
         """Return the longest group there can be, its critiques at their limit."""
@@ -288,6 +322,8 @@ class _Training:
         )
         if rank_and_world()[0] != 0:
             return {}
+        epochs = len(history) // self.steps_an_epoch
+        kept = self.watch.take_best(epochs) if self.watched else epochs
         self.save()
         table = self.measure()
         answers = [answer for e in self.train_set for answer in e.answers]
@@ -302,7 +338,10 @@ class _Training:
             "pairs": sum(pairs_in(_ranks([e.ranks])) for e in self.train_set),
             "too_long": self.too_long,
             "cut": sum(not read.whole for read in reads),
+            "watched": len(self.watched),
             "steps": len(history),
+            "epochs": epochs,
+            "epoch_kept": kept,
             "last_loss": history[-1]["loss"],
             "accuracy": {s: table[s] for s in ("gold", "own", "none", "shuffled") if s in table},
             "used": table["used"],
@@ -316,7 +355,7 @@ class _Training:
         ranks_QK = _ranks([lesson.ranks for lesson in micro.lessons]).to(device)
         scores_QK = torch.zeros(ranks_QK.shape, device=device)
         scores_QK = scores_QK.masked_scatter(ranks_QK > 0, reading.scores_N)
-        score = score_loss(scores_QK, ranks_QK)
+        score = score_loss(scores_QK, ranks_QK, margin=self.config.rank_margin)
         critique = score.new_zeros(())
         if self.settings.writes:
             taught_NT = _last(reading.states.mask_NT, [n for x in micro.lessons for n in x.taught])
@@ -339,9 +378,15 @@ class _Training:
             },
         )
 
-    def stream(self, step: int) -> StepWork[MicroBatch]:
-        """Return a step's lessons: each epoch in its own order, every question once."""
+    def stream(self, step: int) -> StepWork[MicroBatch] | None:
+        """Return a step's lessons: each epoch in its own order, every question once.
+
+        None where what was watched says that another epoch is not worth it.
+        """
         epoch, place = divmod(step, self.steps_an_epoch)
+        between = place == 0 and epoch > 0 and bool(self.watched)
+        if between and not from_first_process(lambda: self.watch.goes_on(epoch)):
+            return None
         order = torch.randperm(len(self.train_set), generator=self.randomness("order", epoch))
         batch = order.tolist()[place * self.config.batch : (place + 1) * self.config.batch]
         lessons = [self.lesson(number, epoch) for number in batch]
@@ -389,22 +434,32 @@ class _Training:
         """Return the critic's own critiques that an epoch reads, written once, at its start.
 
         A question's entry goes from an answer's place to the critique's ids. They are kept on disk,
-        since a run that goes on from the middle of the epoch has other weights. Each process writes
-        them all, so that any number of processes takes the same steps.
+        since a run that goes on from the middle of the epoch has other weights.
         """
         if self._own[0] != epoch:
-            file = self.folder / SCRATCH / f"own-{epoch}-{rank_and_world()[0]}.json"
-            if not file.is_file():
-                write_text(file, json.dumps(self.write_own(epoch)))
-            rows = json.loads(file.read_text(encoding="utf-8"))
+            rows = from_first_process(lambda: self._stored(epoch))
             self._own = (epoch, [{place: tuple(ids) for place, ids in row} for row in rows])
         return self._own[1]
+
+    def _stored(self, epoch: int) -> list[list[tuple[int, list[int]]]]:
+        file = self.folder / SCRATCH / f"own-{epoch}.json"
+        if not file.is_file():
+            write_text(file, json.dumps(self.write_own(epoch)))
+        rows: list[list[tuple[int, list[int]]]] = json.loads(file.read_text(encoding="utf-8"))
+        return rows
+
+    def own_share(self, epoch: int) -> float:
+        """Return which share of the critiques are its own in one of the own epochs."""
+        share = self.config.own_share
+        first, last = share if isinstance(share, tuple) else (share, share)
+        done = epoch - self.config.epochs
+        return first + (last - first) * done / max(self.config.own_epochs - 1, 1)
 
     def write_own(self, epoch: int) -> list[list[tuple[int, tuple[int, ...]]]]:
         """Write critiques of a share of each question's answers, drawn by lot."""
         examples = [self.example(number, epoch) for number in range(len(self.train_set))]
         places = [
-            self.by_lot(example, self.config.own_share, "own", epoch, number)
+            self.by_lot(example, self.own_share(epoch), "own", epoch, number)
             for number, example in enumerate(examples)
         ]
         written = self.critic.write(
@@ -434,11 +489,19 @@ class _Training:
             self.folder / SETTINGS, json.dumps(asdict(self.settings), indent=2, ensure_ascii=False)
         )
 
+    def look(self) -> dict[Source, float | None]:
+        """Return the accuracy on the watched questions, by what the head reads."""
+        table = accuracy_table(
+            self.watched, measure(self.critic, self.watched, seed=self.seed)[1], used=self.used
+        )
+        sources: tuple[Source, ...] = get_args(Source)
+        return {source: table[source]["accuracy"] for source in sources if source in table}
+
     def measure(self) -> dict[str, Any]:
         """Write the accuracies on held-out questions and the critiques of their answers."""
         examples = self.held_out
         written, scores = measure(self.critic, examples, seed=self.seed)
-        table = accuracy_table(examples, scores, used="own" if self.critic.writes else "none")
+        table = accuracy_table(examples, scores, used=self.used)
         write_text(self.folder / "accuracy.json", json.dumps(table, indent=2, ensure_ascii=False))
         if self.critic.writes:
             write_text(self.folder / "critiques.jsonl", dump_lines(_shown(examples, written)))

@@ -125,7 +125,7 @@ def in_chunks(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
 
 def train_loop(
     trainee: Trainee[M],
-    stream: Callable[[int], StepWork[M]],
+    stream: Callable[[int], StepWork[M] | None],
     config: TrainConfig,
     *,
     steps: int,
@@ -134,9 +134,10 @@ def train_loop(
     seed: int,
     label: str,
 ) -> list[dict[str, float]]:
-    """Train for `steps` steps and return each step's metrics; they stand in `metrics.jsonl` too.
+    """Train for at most `steps` steps; return each step's metrics, which stand in `metrics.jsonl`.
 
-    stream: gives the work of a step; called in order, with the weights as they are by then.
+    stream: gives the work of a step, or None to end here; called in order, with the weights as they
+            are by then.
     folder: where metrics and, under `scratch/`, checkpoints are kept; a checkpoint found there is
             gone on from.
     raises: TrainingError when a loss or gradient is not finite.
@@ -177,6 +178,8 @@ def train_loop(
             began = time.perf_counter()
             trainee.eval()
             work = stream(step)
+            if work is None:
+                break
             streamed = time.perf_counter()
             trainee.train()
             metrics = _update(
