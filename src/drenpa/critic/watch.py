@@ -64,8 +64,7 @@ class EpochWatch:
         entries = {entry["epoch"]: entry for entry in journal_lines(self._folder / EPOCHS)}
         if done not in entries:
             accuracy = self._look()
-            entry: dict[str, Any] = {"epoch": done}
-            entry.update(accuracy)
+            entry: dict[str, Any] = {"epoch": done} | {str(k): v for k, v in accuracy.items()}
             for name, (more, less) in METERS.items():
                 high, low = accuracy.get(more), accuracy.get(less)
                 entry[name] = None if high is None or low is None else round(high - low, 6)
