@@ -17,6 +17,7 @@ from drenpa.report.browser import BROWSER, browser_html
 from drenpa.report.curves import read_accuracy, read_training
 from drenpa.report.examples import EXAMPLES_FILE, choose_examples, examples_text
 from drenpa.report.formats import to_csv, to_latex, to_markdown
+from drenpa.report.gap import read_meters
 from drenpa.report.notes import RunFacts, caution_notes, headline, run_facts
 from drenpa.report.page import PageContent, figures, page_html
 from drenpa.report.readings import (
@@ -134,6 +135,7 @@ def _write(
         cautions=cautions,
         trainings=[training for training in trainings if training.steps],
         critics={heading: found for heading, found in critics.items() if found},
+        meters={heading: read_meters(item) for heading, item in training.items()},
         examples=examples,
         sources=[*verdicts, *training.values()],
         resamples=config.resamples,

@@ -44,6 +44,7 @@ from drenpa.report.charts import (
 from drenpa.report.curves import WHOLE, Accuracy, Curve, Training
 from drenpa.report.examples import Example
 from drenpa.report.formats import heading, judged, limits, percent, points, span
+from drenpa.report.gap import Meter
 from drenpa.report.notes import RunFacts, comparison_notes, critic_notes, headline
 from drenpa.report.paper import PaperRow, disagreements, paper_rows, paper_source
 from drenpa.report.readings import Readings
@@ -59,7 +60,7 @@ NAMED_LIBRARIES = ("torch", "transformers", "peft", "numpy")
 class PageContent:
     """Everything that the page tells.
 
-    critics: name → accuracies, of each critic that measured them.
+    critics: name → accuracies, of each critic that measured them; meters: its gap and use.
     sources: the artefacts that the page was made from.
     """
 
@@ -75,6 +76,7 @@ class PageContent:
     with_paper: bool = False
     readings: Readings | None = None
     watches: Sequence[Watch] = ()
+    meters: Mapping[str, Sequence[Meter]] = field(default_factory=dict)
     data: Mapping[str, CountRows] = field(default_factory=dict)
     wide: WideTable | None = None
 
@@ -91,6 +93,7 @@ class _CriticSection:
     name: str
     rows: Sequence[Accuracy]
     notes: Sequence[str]
+    meters: Sequence[Meter]
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,7 @@ def page_html(content: PageContent) -> str:
                 *((kind, line_sample(KIND_COLOURS[kind], KIND_DASHES[kind])) for kind in KINDS),
             ],
             critics=[
-                _CriticSection(name, rows, critic_notes(rows))
+                _CriticSection(name, rows, critic_notes(rows), content.meters.get(name, ()))
                 for name, rows in content.critics.items()
             ],
             examples=[example for example in content.examples if example.answers],

@@ -1,0 +1,54 @@
+"""The critic's gap meter in the report: what is read, and what the page shows of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from drenpa.core.artefacts import Artefact, Plan, run_plan
+from drenpa.core.errors import ArtefactError
+from drenpa.critic.accuracy import accuracy_table
+from drenpa.critic.examples import Example
+from drenpa.report.gap import read_meters
+
+RIGHT, WRONG = (2.0, 1.0), (1.0, 2.0)
+
+
+def critic_with(root: Path, table: object) -> Artefact:
+    def work(folder: Path) -> dict[str, str]:
+        (folder / "accuracy.json").write_text(json.dumps(table), encoding="utf-8")
+        return {}
+
+    return run_plan(Plan("critic", "critic", root, {}, {}, (), work))
+
+
+def table_of(**rows: list[tuple[float, float]]) -> dict[str, object]:
+    examples = [
+        Example(str(n), str(n), kind, "en", ("a", "b"), ("x", "y"), (1, 2), ("", ""))
+        for n, kind in enumerate(("foundation", "foundation", "connection"))
+    ]
+    return accuracy_table(examples, rows, used="own")
+
+
+def test_gap_and_use_are_read_of_all_pairs_and_by_kind(tmp_path: Path) -> None:
+    table = table_of(
+        gold=[RIGHT, RIGHT, RIGHT], own=[RIGHT, WRONG, RIGHT], shuffled=[WRONG, WRONG, RIGHT]
+    )
+    found = {meter.part: meter for meter in read_meters(critic_with(tmp_path, table))}
+    assert list(found) == ["all", "connection", "foundation"]  # one language is no part
+    assert found["all"].gap.points == pytest.approx(100 / 3, abs=0.01)
+    assert found["all"].pairs == 3
+    assert (found["foundation"].gap.points, found["foundation"].use.points) == (50.0, 50.0)
+    assert found["connection"].gap.points == 0.0
+    assert found["connection"].gap.low is None  # one question has no interval
+
+
+def test_a_scorer_without_critiques_and_an_older_file_have_no_meter(tmp_path: Path) -> None:
+    assert read_meters(critic_with(tmp_path, table_of(none=[RIGHT, RIGHT, RIGHT]))) == ()
+
+
+def test_a_damaged_file_is_told_by_name(tmp_path: Path) -> None:
+    with pytest.raises(ArtefactError, match=r"accuracy\.json"):
+        read_meters(critic_with(tmp_path, {"gap": 1, "use": 2}))
