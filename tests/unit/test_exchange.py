@@ -269,6 +269,14 @@ def test_what_cannot_be_written_is_said(store, tmp_path):
     assert not (tmp_path / "s.xlsx").exists()
 
 
+@pytest.mark.parametrize("text", ["What is _x0041_?", "an x005F_ b"])
+def test_what_xlsx_would_read_as_another_character_is_refused(store, tmp_path, text):
+    store.add([Draft(id="odd", question=text)], actor="import")
+    with pytest.raises(DataError, match="odd: field 'question' contains '"):
+        write_sheet(store, tmp_path / "s.xlsx", "dolma", "question")
+    assert write_sheet(store, tmp_path / "s.csv", "dolma", "question") == 3
+
+
 def test_candidates_come_in_from_a_file_once(store, tmp_path):
     path = tmp_path / "candidates.jsonl"
     rows = [

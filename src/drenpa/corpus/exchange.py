@@ -55,7 +55,7 @@ _SHOWN: Mapping[Phase, tuple[str, ...]] = {
 }
 _MARKS = {"yes": True, "y": True, "x": True, "true": True, "1": True, "no": False, "": False}
 _NOT_IN_XML = re.compile("[\x00-\x08\x0b-\x0d\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
-_ESCAPED_IN_XLSX = re.compile("_(?=x[0-9A-Fa-f]{4}_)")
+_XLSX_ESCAPE = re.compile("_x[0-9A-Fa-f]{4}_|x005F_")  # programs differ in reading it back
 _MAX_XLSX_CELL = 32_767
 _FORMULA = re.compile("'*[=+\\-@]")
 Cell = str | int | float | bool
@@ -393,10 +393,17 @@ def _xlsx_value(row: Mapping[str, Cell], name: str) -> Cell:
     value = row[name]
     if not isinstance(value, str):
         return value
-    value = _ESCAPED_IN_XLSX.sub("_x005F_", _NOT_IN_XML.sub("", value))
+    value = _NOT_IN_XML.sub("", value)
+    where = f"{row['item']}: field '{name}'"
     if len(value) > _MAX_XLSX_CELL:
         raise DataError(
-            f"{row['item']}: field '{name}' has {len(value)} characters and XLSX holds "
-            f"{_MAX_XLSX_CELL} in a cell; write .csv or .jsonl"
+            f"{where} has {len(value)} characters and XLSX holds {_MAX_XLSX_CELL} in a cell; "
+            "write .csv or .jsonl"
+        )
+    escape = _XLSX_ESCAPE.search(value)
+    if escape:
+        raise DataError(
+            f"{where} contains '{escape[0]}', which XLSX takes for another character; "
+            "write .csv or .jsonl"
         )
     return value
