@@ -8,6 +8,7 @@ from pathlib import Path
 
 from drenpa.core.artefacts import MANIFEST, Artefact, open_artefact
 from drenpa.core.prompts import load_prompt
+from drenpa.core.text import shown
 from drenpa.pipeline import memory_of, newest_policy, recall_settings
 
 MODEL_SIGNS = (MANIFEST, "config.json", "adapter_config.json")
@@ -19,29 +20,30 @@ def talk(
     """Print the answer to each question; where it comes from goes to the error stream.
 
     place:       a run's folder, a policy's, a model's, or a model's name.
-    language:    of the instruction, and of the prompt that shows passages.
+    language:    of the instruction, and of the prompt that shows passages; empty takes the
+                 instruction under which the policy was trained.
     with_memory: whether a memory that stands beside the policy is asked.
     """
     from drenpa.engine.policy import load_policy
 
     chosen = chosen_policy(place)
     memory = memory_of(chosen) if with_memory and isinstance(chosen, Artefact) else None
-    policy = load_policy(chosen, instruction=load_prompt("answer", language).text)
+    policy = load_policy(chosen, instruction=instruction_of(chosen, language))
     if memory is None:
         for question in questions:
-            print(policy.answer(question, temperature=temperature), flush=True)
+            print(shown(policy.answer(question, temperature=temperature)), flush=True)
         return
     from drenpa.memory.lookup import open_lookup
 
     print(f"with the memory {memory.path}", file=sys.stderr)
-    with open_lookup(memory, recall_settings(memory), language) as lookup:
+    with open_lookup(memory, recall_settings(memory), language or "en") as lookup:
         recalling = lookup.before(policy)
         for question in questions:
-            chosen_way = lookup.route(question)
-            shown = ", ".join(hit.passage.id for hit in chosen_way.hits)
-            told = f"from the store ({shown})" if shown else "from the weights"
-            print(f"{told}: {chosen_way.reason}", file=sys.stderr, flush=True)
-            print(recalling.answer(question, temperature=temperature), flush=True)
+            way = lookup.route(question)
+            names = ", ".join(hit.passage.id for hit in way.hits)
+            told = f"from the store ({names})" if names else "from the weights"
+            print(shown(f"{told}: {way.reason}"), file=sys.stderr, flush=True)
+            print(shown(recalling.answer(question, temperature=temperature)), flush=True)
 
 
 def chosen_policy(place: str) -> Artefact | str:
@@ -55,3 +57,12 @@ def chosen_policy(place: str) -> Artefact | str:
     if folder.is_dir() and not any((folder / name).exists() for name in MODEL_SIGNS):
         return newest_policy(folder)
     return place
+
+
+def instruction_of(chosen: Artefact | str, language: str) -> str:
+    """Return the instruction to answer under: in a language that was asked for, or else the one
+    that a policy of ours was trained with."""
+    if isinstance(chosen, Artefact) and not language:
+        config = chosen.config
+        return str(config.get("instruction") or config.get("answer_prompt") or "")
+    return load_prompt("answer", language or "en").text

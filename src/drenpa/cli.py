@@ -322,7 +322,9 @@ def chat(
         str | None, typer.Option("--question", "-q", help="Ask once and stop.")
     ] = None,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
-    language: Annotated[str, typer.Option(help="Of the instruction: en, zh or bo.")] = "en",
+    language: Annotated[
+        str, typer.Option(help="Of the instruction: en, zh or bo; default: as it was trained.")
+    ] = "",
     memory: Annotated[
         bool, typer.Option(help="Look things up in the run's memory, if there is one.")
     ] = True,

@@ -28,6 +28,7 @@ from drenpa.needs import FORMULA, Need, Rows, Shape, model_shape, recipe_needs
 from drenpa.show import size_text
 
 SHOWN_PACKAGES = ("torch", "transformers", "peft", "accelerate")
+PROMPT_LANGUAGES = ("en", "zh", "bo")  # in which drenpa brings its instructions
 CHARACTERS_A_TOKEN = 3.0  # of a small model's tokenizer; other scripts than Latin need more tokens
 PROMPT_TOKENS = 160  # instruction and chat template around a question
 
@@ -324,6 +325,12 @@ def recipe_warnings(
         yield (
             f"{recipe.folder}: the run needs about {size_text(disk)} of disk, "
             f"{size_text(_free_disk(recipe.folder))} is free; set out to another folder"
+        )
+    if recipe.language not in PROMPT_LANGUAGES:
+        yield (
+            f"language: there are no instructions in '{recipe.language}', only in "
+            f"{', '.join(PROMPT_LANGUAGES)}; the English ones are used unless answer_prompt, "
+            "critic.prompt and benchmark.prompt name files of yours"
         )
     judge = recipe.benchmark.judge
     if judge.name == "openai":

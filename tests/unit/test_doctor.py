@@ -143,6 +143,11 @@ def test_training_all_weights_needs_sixteen_bytes_each() -> None:
     assert whole - adapter == 1000 * (16 - 2) - 100 * 16 * 16
 
 
+def test_a_language_without_instructions_is_told() -> None:
+    assert "no instructions in 'ti', only in en, zh, bo" in warnings(recipe(language="ti"), ROOMY)
+    assert "instructions" not in warnings(recipe(language="bo"), ROOMY)
+
+
 def test_a_memory_is_sized_up_before_training_and_after_it() -> None:
     remembering = recipe(
         memory={"probe": {"samples": 2}},
