@@ -20,6 +20,7 @@ test-slow: $(VENV)/.test  ## what takes minutes: real models, kills, browsers, p
 bench: $(VENV)/.test  ## speed and memory against peers, as ratios in one run
 	$(BIN)/python -m pip install --quiet $(CONSTRAINTS) -e ".[parity]"
 	$(BIN)/python benchmarks/engine.py --json runs/engine.json
+	$(BIN)/python benchmarks/dedup.py --json runs/dedup.json
 
 # torch is pinned through the constraints file for CPU machines; with a GPU: make CONSTRAINTS= demo
 CONSTRAINTS ?= -c constraints.txt

@@ -296,3 +296,18 @@ def test_the_corpus_and_the_desk_need_no_torch():
         "sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_curated_corpus_goes_through_again_unchanged(make, tmp_path):
+    records = [*weather(10), *weather(10, "connection")]
+    records.append(record("twin", *list(records[0].values())[2:4]))
+    records.append(record("y", "Why\u00a0 not?", "Rain  and\u200b hail, of course."))
+    rankings = [ranking(row["id"], row["id"], "good", "bad") for row in records[:20]]
+    first = make(records, rankings, [ITEM])
+    again = make(
+        *([json.loads(row.model_dump_json()) for row in rows] for rows in first[:2]),
+        [json.loads(row.model_dump_json(exclude={"split"})) for row in first[2]],
+    )
+    assert again[3] == {}  # nothing is dropped any more
+    assert again[4]["cleaned"] == 0
+    assert again[:3] == first[:3]
