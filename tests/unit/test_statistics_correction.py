@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from drenpa.core.correction import prediction_powered, unconfused
+from drenpa.core.correction import Pairs, prediction_powered, unconfused
 from drenpa.core.errors import ShapeError
 
 NAN = math.nan
@@ -86,14 +86,17 @@ def test_known_confusion_is_undone() -> None:
     left, right = zip(*pairs, strict=True)
     # True shares .6, .2, .2 look like .3, .4, .3 to this judge: 1.0 is seen, 0.6 is true.
     judge = [0] * 3 + [1] * 4 + [2] * 3
-    found = unconfused(judge, left, right, singletons(30))
+    found = unconfused([Pairs(judge, left, right, singletons(30))])
     assert found.percent == pytest.approx(30)
     assert found.low < 30 < found.high
 
 
 def test_a_perfect_judge_is_left_as_it_is() -> None:
     marks = [0, 1, 2] * 10
-    assert unconfused([2, 2, 1, 0], marks, marks, singletons(30)).percent == pytest.approx(62.5)
+    pairs = Pairs([2, 2, 1, 0], marks, marks, singletons(30))
+    assert unconfused([pairs]).percent == pytest.approx(62.5)
+    other = Pairs([0, 0, 0, 1], marks, marks, singletons(30))
+    assert unconfused([pairs, other]).percent == pytest.approx((62.5 + 12.5) / 2)
 
 
 def test_the_undone_confusion_is_near_the_truth_where_the_judge_is_far() -> None:
@@ -106,7 +109,8 @@ def test_the_undone_confusion_is_near_the_truth_where_the_judge_is_far() -> None
     held, misses = 0, []
     for _ in range(50):
         pairs, truth = generator.integers(0, 3, 150), generator.choice(3, 400, p=[0.5, 0.3, 0.2])
-        found = unconfused(judged(truth), judged(pairs), pairs, singletons(150), resamples=100)
+        seen = Pairs(judged(truth), judged(pairs), pairs, singletons(150))
+        found = unconfused([seen], resamples=100)
         misses.append(found.percent - 35)
         held += found.low <= 35 <= found.high
     assert abs(np.mean(misses)) < 1.0  # the judge itself is 10 points too kind here
@@ -115,11 +119,11 @@ def test_the_undone_confusion_is_near_the_truth_where_the_judge_is_far() -> None
 
 def test_nothing_scored_by_people_leaves_nothing_to_say() -> None:
     assert math.isnan(prediction_powered([1, 2], [NAN, NAN], ["a", "b"]).percent)
-    assert math.isnan(unconfused([1], [], [], []).percent)
+    assert math.isnan(unconfused([Pairs([1], [], [], [])]).percent)
 
 
 def test_columns_of_unequal_length_are_refused() -> None:
     with pytest.raises(ShapeError):
         prediction_powered([1], [1, 2], ["a"])
     with pytest.raises(ShapeError):
-        unconfused([1], [1], [1, 2], ["a"])
+        Pairs([1], [1], [1, 2], ["a"])

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit
 
-from drenpa.core.agreement import MARKS, confusion, nearest_marks
+from drenpa.core.agreement import MARKS, nearest_marks
 from drenpa.core.errors import ShapeError
 
 Floats = NDArray[np.float64]
@@ -79,51 +79,67 @@ def prediction_powered(
     return Corrected(50 * middle, 50 * low, 50 * high, weight)
 
 
-def unconfused(
-    judge_N: ArrayLike,
-    pairs_judge: ArrayLike,
-    pairs_people: ArrayLike,
-    pairs_clusters: Sequence[str],
-    *,
-    resamples: int = 200,
-    level: float = 0.95,
-    seed: int = 0,
-) -> Corrected:
-    """Return the mean of the marks behind the judge's, undone by a 3 × 3 table of confusion.
+@dataclass(frozen=True)
+class Pairs:
+    """Scores of one dimension: the judge's of the answers at hand, and both of those that people
+    scored as well, of whatever strategy, with their clusters."""
 
-    judge_N: the judge's scores of the answers at hand.
-    pairs_*: judge's and people's scores of the answers that both scored, of whatever strategy,
-             and their clusters.
+    at_hand: Sequence[float]
+    judge: Sequence[float]
+    people: Sequence[float]
+    clusters: Sequence[str]
+
+    def __post_init__(self) -> None:
+        if not len(self.judge) == len(self.people) == len(self.clusters):
+            raise ShapeError("judge, people and clusters must be as long")
+
+
+def unconfused(
+    dimensions: Sequence[Pairs], *, resamples: int = 200, level: float = 0.95, seed: int = 0
+) -> Corrected:
+    """Return the mean of the marks behind the judge's, undone by 3 × 3 tables of confusion; of
+    several dimensions, their mean.
 
     P(judge says j) = Σ_t P(j | t) · P(t) is solved for P(t), the shares of the true marks, by least
     squares among shares. A true mark that people never gave is not known and taken as not there.
-    The interval draws the clusters of the pairs, and the answers at hand, again.
+    The interval draws again the clusters of the pairs, alike for all dimensions, and the answers at
+    hand. Where the judge hardly tells two marks apart, it is wide, and rightly so.
 
     Source: Rogan and Gladen, American Journal of Epidemiology 1978, for two marks; Forman,
     Quantifying counts and costs via classification, 2008.
     """
-    judge = nearest_marks(judge_N)
-    left, right = nearest_marks(pairs_judge), nearest_marks(pairs_people)
-    if not len(left) == len(right) == len(pairs_clusters):
-        raise ShapeError("pairs_judge, pairs_people and pairs_clusters must be as long")
-    names = list(dict.fromkeys(pairs_clusters))
-    if len(names) < 2 or not len(judge):
+    names = list(dict.fromkeys(name for pairs in dimensions for name in pairs.clusters))
+    if len(names) < 2 or not all(len(pairs.at_hand) and len(pairs.judge) for pairs in dimensions):
         return UNKNOWN
-    table_C = np.zeros((len(names), len(MARKS), len(MARKS)))
-    for place, name in enumerate(names):
-        chosen = np.array([owner == name for owner in pairs_clusters])
-        table_C[place] = confusion(left[chosen], right[chosen])
-    shares = np.bincount(judge, minlength=len(MARKS)) / len(judge)
-    middle = _true_mean(table_C.sum(axis=0), shares)
+    tables = [_tables(pairs, names) for pairs in dimensions]
+    shares = [_mark_shares(pairs.at_hand) for pairs in dimensions]
+    whole = zip(tables, shares, strict=True)
+    middle = float(np.mean([_true_mean(table_C.sum(axis=0), own) for table_C, own in whole]))
     draw = np.random.default_rng(seed)
     weights_RC = draw.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
-    shares_RQ = draw.multinomial(len(judge), shares, size=resamples) / len(judge)
-    means = [
-        _true_mean(np.tensordot(weights_C, table_C, axes=1), shares_Q)
-        for weights_C, shares_Q in zip(weights_RC, shares_RQ, strict=True)
-    ]
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    means_RD = np.full((resamples, len(dimensions)), np.nan)
+    for place, (pairs, table_C, own) in enumerate(zip(dimensions, tables, shares, strict=True)):
+        count = len(pairs.at_hand)
+        shares_RQ = draw.multinomial(count, own, size=resamples) / count
+        for turn, (weights_C, drawn_Q) in enumerate(zip(weights_RC, shares_RQ, strict=True)):
+            counts_QQ = np.tensordot(weights_C, table_C, axes=1)
+            means_RD[turn, place] = _true_mean(counts_QQ, drawn_Q)
+    means_R = means_RD.mean(axis=1)
+    low, high = np.nanquantile(means_R, [(1 - level) / 2, (1 + level) / 2])
     return Corrected(50 * middle, 50 * float(low), 50 * float(high), math.nan)
+
+
+def _tables(pairs: Pairs, names: Sequence[str]) -> Floats:
+    """The confusion [C, judge, people] of each cluster."""
+    table_C = np.zeros((len(names), len(MARKS), len(MARKS)))
+    place = {name: number for number, name in enumerate(names)}
+    owners = np.array([place[name] for name in pairs.clusters], dtype=np.int64)
+    np.add.at(table_C, (owners, nearest_marks(pairs.judge), nearest_marks(pairs.people)), 1)
+    return table_C
+
+
+def _mark_shares(scores: Sequence[float]) -> Floats:
+    return np.bincount(nearest_marks(scores), minlength=len(MARKS)) / len(scores)
 
 
 def _columns(judge_N: ArrayLike, people_N: ArrayLike, clusters: Sequence[str]) -> list[Floats]:

@@ -29,7 +29,7 @@ from drenpa.core.composites import (
     plain,
     usual_length,
 )
-from drenpa.core.correction import prediction_powered, unconfused
+from drenpa.core.correction import Pairs, prediction_powered, unconfused
 from drenpa.core.errors import DataError
 from drenpa.core.knowledge import DIMENSIONS, Dimension
 from drenpa.core.records import Verdict
@@ -113,7 +113,8 @@ class Correction:
 
     people:     the mean of the answers that people scored; `scored` of `answers`.
     ppi:        prediction-powered, with its interval and the weight of the judge's scores.
-    unconfused: the judge's marks with the 3 × 3 confusion undone, dimension by dimension.
+    unconfused: the judge's marks with the 3 × 3 confusion undone, dimension by dimension, with the
+                interval of their mean.
     """
 
     model: str
@@ -127,6 +128,8 @@ class Correction:
     ppi_high: float | None
     weight: float | None
     unconfused: float | None
+    unconfused_low: float | None
+    unconfused_high: float | None
 
 
 @dataclass(frozen=True)
@@ -400,18 +403,7 @@ def _correction(
     people = [plain(a.people) if len(a.people) == len(DIMENSIONS) else math.nan for a in mine]
     scored = [score for score in people if not math.isnan(score)]
     ppi = prediction_powered(judge, people, [a.verdict.cluster for a in mine])
-    undone = []
-    for name in DIMENSIONS:
-        pairs = [a for a in both if name in a.judge and name in a.people]
-        undone.append(
-            unconfused(
-                [a.judge[name] for a in mine],
-                [a.judge[name] for a in pairs],
-                [a.people[name] for a in pairs],
-                [a.verdict.cluster for a in pairs],
-                resamples=2,  # the interval of one dimension is not shown
-            ).percent
-        )
+    undone = unconfused([_pairs(mine, both, name) for name in DIMENSIONS], resamples=100)
     return Correction(
         model=model,
         strategy=strategy,
@@ -423,7 +415,19 @@ def _correction(
         ppi_low=_known(ppi.low),
         ppi_high=_known(ppi.high),
         weight=_known(ppi.weight),
-        unconfused=_known(math.fsum(undone) / len(undone)),
+        unconfused=_known(undone.percent),
+        unconfused_low=_known(undone.low),
+        unconfused_high=_known(undone.high),
+    )
+
+
+def _pairs(mine: Sequence[_Answer], both: Sequence[_Answer], name: Dimension) -> Pairs:
+    seen = [a for a in both if name in a.judge and name in a.people]
+    return Pairs(
+        at_hand=[answer.judge[name] for answer in mine],
+        judge=[answer.judge[name] for answer in seen],
+        people=[answer.people[name] for answer in seen],
+        clusters=[answer.verdict.cluster for answer in seen],
     )
 
 
