@@ -2,8 +2,10 @@
 
 import math
 
+import numpy as np
 import pytest
 
+from drenpa.core.agreement import exact_agreement, gwet_ac, krippendorff_alpha, redrawn
 from drenpa.corpus.audit import (
     AcceptanceRule,
     Rating,
@@ -76,12 +78,26 @@ def test_nothing_rated_gives_no_figures():
 
 
 def test_the_interval_hangs_on_the_seed_alone():
-    import numpy as np
-
     ratings = np.array([[0.0, 0], [1, 2], [2, 2], [0, 1]])
+    one = with_interval("exact", ratings, resamples=50, seed=1)
+    assert one == with_interval("exact", ratings, resamples=50, seed=1)
+    assert one.value == 0.5
 
-    def share(drawn):
-        return float((drawn[:, 0] == drawn[:, 1]).mean())
 
-    assert with_interval(share, ratings, 50, 1) == with_interval(share, ratings, 50, 1)
-    assert with_interval(share, ratings, 50, 1).value == 0.5
+@pytest.mark.parametrize(
+    ("figure", "direct"),
+    [
+        ("exact", exact_agreement),
+        ("alpha", krippendorff_alpha),
+        ("ac1", lambda rows: gwet_ac(rows, scale=(0, 1, 2))),
+        ("ac2", lambda rows: gwet_ac(rows, weights="ordinal", scale=(0, 1, 2))),
+    ],
+)
+def test_figures_of_drawn_records_are_spread_as_when_each_is_drawn_by_hand(figure, direct):
+    draw = np.random.default_rng(3)
+    ratings = draw.choice([0.0, 1, 2, math.nan], size=(60, 3), p=[0.1, 0.3, 0.5, 0.1])
+    ratings[:, 1] = np.where(draw.random(60) < 0.6, ratings[:, 0], ratings[:, 1])
+    by_hand = [direct(ratings[draw.integers(0, 60, 60)]) for _ in range(2000)]
+    quick = redrawn(figure, ratings, scale=(0, 1, 2), resamples=2000)
+    assert np.mean(quick) == pytest.approx(np.mean(by_hand), abs=0.01)
+    assert np.std(quick) == pytest.approx(np.std(by_hand), rel=0.08)

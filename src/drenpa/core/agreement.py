@@ -10,7 +10,7 @@ Weighted kappa, Psychological Bulletin 1968.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -20,6 +20,7 @@ from drenpa.core.errors import ShapeError
 
 Floats = NDArray[np.float64]
 Level = Literal["nominal", "ordinal", "interval"]
+Figure = Literal["exact", "alpha", "ac1", "ac2"]
 MARKS = (0, 1, 2)
 """What a dimension can be given by a person."""
 
@@ -30,8 +31,7 @@ def exact_agreement(ratings_NR: ArrayLike) -> float:
     ratings_NR: [records, raters], NaN where a rater did not rate; records with one rating are
                 passed over.
     """
-    counts_NQ, _ = _counts(ratings_NR)
-    return _weighted_agreement(counts_NQ, np.eye(counts_NQ.shape[1]))
+    return float(_figures(_once, "exact", ratings_NR)[0])
 
 
 def krippendorff_alpha(ratings_NR: ArrayLike, *, level: Level = "ordinal") -> float:
@@ -41,16 +41,7 @@ def krippendorff_alpha(ratings_NR: ArrayLike, *, level: Level = "ordinal") -> fl
     returns:    1 for perfect agreement, 0 for chance; NaN when all ratings are the same, since then
                 no disagreement was possible.
     """
-    counts_NQ, values_Q = _counts(ratings_NR)
-    pairable_NQ = counts_NQ[counts_NQ.sum(axis=1) >= 2]
-    totals_Q = pairable_NQ.sum(axis=0)
-    total = totals_Q.sum()
-    distance_QQ = _distances(values_Q, totals_Q, level)
-    raters_N = pairable_NQ.sum(axis=1)
-    within_N = np.einsum("nq,qp,np->n", pairable_NQ, distance_QQ, pairable_NQ)
-    observed = float((within_N / (raters_N - 1)).sum() / total) if total else math.nan
-    expected = float(totals_Q @ distance_QQ @ totals_Q / (total * (total - 1))) if total else 0.0
-    return 1.0 - observed / expected if expected else math.nan
+    return float(_figures(_once, "alpha", ratings_NR, level=level)[0])
 
 
 def gwet_ac(
@@ -65,21 +56,31 @@ def gwet_ac(
     scale:      the values that could be given, in order; without it, those that were.
     returns:    1 for perfect agreement; NaN for a scale of one value, or no record rated twice.
     """
-    counts_NQ, _ = _counts(ratings_NR, scale)
-    categories = counts_NQ.shape[1]
-    if categories < 2:
-        return math.nan
-    weight_QQ = _ordinal_weights(categories) if weights == "ordinal" else np.eye(categories)
-    raters_N = counts_NQ.sum(axis=1)
-    if not raters_N.any():
-        return math.nan
-    prevalence_Q = (counts_NQ[raters_N > 0] / raters_N[raters_N > 0, None]).mean(axis=0)
-    expected = float(
-        weight_QQ.sum()
-        / (categories * (categories - 1))
-        * (prevalence_Q * (1 - prevalence_Q)).sum()
-    )
-    return (_weighted_agreement(counts_NQ, weight_QQ) - expected) / (1 - expected)
+    name: Figure = "ac2" if weights == "ordinal" else "ac1"
+    return float(_figures(_once, name, ratings_NR, scale=scale)[0])
+
+
+def redrawn(
+    figure: Figure,
+    ratings_NR: ArrayLike,
+    *,
+    level: Level = "ordinal",
+    scale: Sequence[float] = (),
+    resamples: int = 1000,
+    seed: int = 1,
+) -> Floats:
+    """Return a figure for records drawn again with replacement, as often as `resamples`.  [B]
+
+    level, scale: as `krippendorff_alpha` and `gwet_ac` take them.
+    returns:      NaN for a draw in which the figure is undefined.
+    """
+    draw = np.random.default_rng(seed)
+
+    def drawn(number_U: NDArray[np.int64]) -> Floats:
+        total = number_U.sum()
+        return draw.multinomial(total, number_U / total, size=resamples).astype(np.float64)
+
+    return _figures(drawn, figure, ratings_NR, level=level, scale=scale)
 
 
 def nearest_marks(scores: ArrayLike) -> NDArray[np.int64]:
@@ -141,26 +142,86 @@ def _counts(ratings_NR: ArrayLike, scale: Sequence[float] = ()) -> tuple[Floats,
     return (array_NR[:, :, None] == values_Q).sum(axis=1).astype(np.float64), values_Q
 
 
-def _weighted_agreement(counts_NQ: Floats, weight_QQ: Floats) -> float:
-    """The mean over records of the weighted share of their pairs of raters that agree."""
-    raters_N = counts_NQ.sum(axis=1)
-    paired_NQ = counts_NQ[raters_N >= 2]
-    if not len(paired_NQ):
-        return math.nan
-    raters_M = paired_NQ.sum(axis=1)
-    near_NQ = paired_NQ @ weight_QQ
-    agreeing_M = (paired_NQ * (near_NQ - 1)).sum(axis=1)
-    return float((agreeing_M / (raters_M * (raters_M - 1))).mean())
+def _once(number_U: NDArray[np.int64]) -> Floats:
+    return number_U[None].astype(np.float64)
 
 
-def _distances(values_Q: Floats, totals_Q: Floats, level: Level) -> Floats:
-    """The squared distance of each pair of values: the metric of α."""
-    if level == "nominal":
-        return 1.0 - np.eye(len(values_Q))
-    if level == "interval":
-        return (values_Q[:, None] - values_Q[None, :]) ** 2
-    middles_Q = np.cumsum(totals_Q) - totals_Q / 2
-    return (middles_Q[:, None] - middles_Q[None, :]) ** 2
+def _figures(
+    draw: Callable[[NDArray[np.int64]], Floats],
+    figure: Figure,
+    ratings_NR: ArrayLike,
+    *,
+    level: Level = "ordinal",
+    scale: Sequence[float] = (),
+) -> Floats:
+    """A figure for each of several weightings of the records.
+
+    Records that were rated alike are one pattern, so a draw costs the same however many there are.
+
+    draw: how often each pattern counts, [B, patterns], from how many records have it.
+    """
+    counts_NQ, values_Q = _counts(ratings_NR, scale if figure in ("ac1", "ac2") else ())
+    counts_UQ, number_U = np.unique(counts_NQ, axis=0, return_counts=True)
+    times_BU = draw(number_U) if len(counts_NQ) else np.zeros((1, 0))
+    if figure == "alpha":
+        return _alphas(counts_UQ, times_BU, values_Q, level)
+    if figure == "exact":
+        return _weighted_agreement(counts_UQ, times_BU, np.eye(len(values_Q)))
+    return _gwet(counts_UQ, times_BU, ordinal=figure == "ac2")
+
+
+def _weighted_agreement(counts_UQ: Floats, times_BU: Floats, weight_QQ: Floats) -> Floats:
+    """The mean over records of the weighted share of their pairs of raters that agree.  [B]"""
+    raters_U = counts_UQ.sum(axis=1)
+    paired_U = raters_U >= 2
+    counts_MQ, raters_M, times_BM = counts_UQ[paired_U], raters_U[paired_U], times_BU[:, paired_U]
+    agreeing_M = (counts_MQ * (counts_MQ @ weight_QQ - 1)).sum(axis=1)
+    return _ratio(times_BM @ (agreeing_M / (raters_M * (raters_M - 1))), times_BM.sum(axis=1))
+
+
+def _alphas(counts_UQ: Floats, times_BU: Floats, values_Q: Floats, level: Level) -> Floats:
+    paired_U = counts_UQ.sum(axis=1) >= 2
+    counts_MQ, times_BM = counts_UQ[paired_U], times_BU[:, paired_U]
+    totals_BQ = times_BM @ counts_MQ
+    total_B = totals_BQ.sum(axis=1)
+    distance_BQQ = _distances(values_Q, totals_BQ, level)
+    shares_MQ = counts_MQ / (counts_MQ.sum(axis=1, keepdims=True) - 1)
+    pairs_BQQ = np.einsum("bm,mq,mp->bqp", times_BM, counts_MQ, shares_MQ, optimize=True)
+    observed_B = _ratio((pairs_BQQ * distance_BQQ).sum(axis=(1, 2)), total_B)
+    chance_B = np.einsum("bq,bqp,bp->b", totals_BQ, distance_BQQ, totals_BQ, optimize=True)
+    return 1.0 - _ratio(observed_B, _ratio(chance_B, total_B * (total_B - 1)))
+
+
+def _gwet(counts_UQ: Floats, times_BU: Floats, *, ordinal: bool) -> Floats:
+    categories = counts_UQ.shape[1]
+    if categories < 2:
+        return np.full(len(times_BU), np.nan)
+    weight_QQ = _ordinal_weights(categories) if ordinal else np.eye(categories)
+    raters_U1 = counts_UQ.sum(axis=1, keepdims=True)
+    rated_U = raters_U1[:, 0] > 0
+    times_BV = times_BU[:, rated_U]
+    prevalence_BQ = _ratio(
+        times_BV @ (counts_UQ[rated_U] / raters_U1[rated_U]), times_BV.sum(axis=1, keepdims=True)
+    )
+    spread_B = (prevalence_BQ * (1 - prevalence_BQ)).sum(axis=1)
+    expected_B = weight_QQ.sum() / (categories * (categories - 1)) * spread_B
+    observed_B = _weighted_agreement(counts_UQ, times_BU, weight_QQ)
+    return np.asarray((observed_B - expected_B) / (1 - expected_B))
+
+
+def _ratio(over: Floats, under: Floats) -> Floats:
+    """The ratio, NaN where there is nothing to divide by."""
+    return np.divide(over, under, out=np.full(over.shape, np.nan), where=under != 0)
+
+
+def _distances(values_Q: Floats, totals_BQ: Floats, level: Level) -> Floats:
+    """The squared distance of each pair of values: the metric of α.  [B, Q, Q]"""
+    if level == "ordinal":
+        places_BQ = np.cumsum(totals_BQ, axis=1) - totals_BQ / 2
+    else:
+        places_BQ = np.broadcast_to(values_Q, totals_BQ.shape)
+    apart_BQQ = places_BQ[:, :, None] - places_BQ[:, None, :]
+    return np.asarray(apart_BQQ != 0 if level == "nominal" else apart_BQQ**2, dtype=np.float64)
 
 
 def _ordinal_weights(categories: int) -> Floats:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Annotated, Literal, get_args
@@ -19,7 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from drenpa.core.agreement import exact_agreement, gwet_ac, krippendorff_alpha
+from drenpa.core.agreement import (
+    Figure,
+    Level,
+    exact_agreement,
+    gwet_ac,
+    krippendorff_alpha,
+    redrawn,
+)
 from drenpa.core.knowledge import Kind
 from drenpa.core.records import Identifier, Row
 
@@ -151,34 +158,30 @@ def audit(rated: Sequence[Sequence[Rating]], *, resamples: int = 1000, seed: int
         counts = Counter(rating.score(aspect) for row in rated for rating in row)
         aspects[aspect] = AspectAudit(
             histogram={score: counts[score] for score in _SCALE},
-            exact=with_interval(exact_agreement, scores_NR, resamples, seed),
-            alpha=with_interval(krippendorff_alpha, scores_NR, resamples, seed),
-            ac1=with_interval(
-                lambda drawn_NR: gwet_ac(drawn_NR, scale=_SCALE), scores_NR, resamples, seed
-            ),
-            ac2=with_interval(
-                lambda drawn_NR: gwet_ac(drawn_NR, weights="ordinal", scale=_SCALE),
-                scores_NR,
-                resamples,
-                seed,
-            ),
+            exact=with_interval("exact", scores_NR, resamples=resamples, seed=seed),
+            alpha=with_interval("alpha", scores_NR, resamples=resamples, seed=seed),
+            ac1=with_interval("ac1", scores_NR, scale=_SCALE, resamples=resamples, seed=seed),
+            ac2=with_interval("ac2", scores_NR, scale=_SCALE, resamples=resamples, seed=seed),
         )
+    scale = range(len(kinds))
     return Audit(
         records=len(rated),
         ratings=sum(len(row) for row in rated),
         aspects=aspects,
-        kind_exact=with_interval(exact_agreement, kind_NR, resamples, seed),
-        kind_alpha=with_interval(
-            lambda drawn_NR: krippendorff_alpha(drawn_NR, level="nominal"), kind_NR, resamples, seed
-        ),
-        kind_ac1=with_interval(
-            lambda drawn_NR: gwet_ac(drawn_NR, scale=range(len(kinds))), kind_NR, resamples, seed
-        ),
+        kind_exact=with_interval("exact", kind_NR, resamples=resamples, seed=seed),
+        kind_alpha=with_interval("alpha", kind_NR, level="nominal", resamples=resamples, seed=seed),
+        kind_ac1=with_interval("ac1", kind_NR, scale=scale, resamples=resamples, seed=seed),
     )
 
 
 def with_interval(
-    figure: Callable[[Floats], float], ratings_NR: Floats, resamples: int, seed: int
+    figure: Figure,
+    ratings_NR: Floats,
+    *,
+    level: Level = "ordinal",
+    scale: Sequence[float] = (),
+    resamples: int = 1000,
+    seed: int = 1,
 ) -> Agreement:
     """Return a figure with the 2.5th and 97.5th percentile of it over records drawn again.
 
@@ -186,12 +189,18 @@ def with_interval(
     """
     if not len(ratings_NR):
         return Agreement(math.nan, math.nan, math.nan)
-    draw = np.random.default_rng(seed)
-    places_BN = draw.integers(0, len(ratings_NR), size=(resamples, len(ratings_NR)))
-    figures = [figure(ratings_NR[places_N]) for places_N in places_BN]
-    defined = [value for value in figures if not math.isnan(value)]
-    low, high = np.percentile(defined, [2.5, 97.5]) if defined else (math.nan, math.nan)
-    return Agreement(figure(ratings_NR), float(low), float(high))
+    value = {
+        "exact": lambda: exact_agreement(ratings_NR),
+        "alpha": lambda: krippendorff_alpha(ratings_NR, level=level),
+        "ac1": lambda: gwet_ac(ratings_NR, scale=scale),
+        "ac2": lambda: gwet_ac(ratings_NR, weights="ordinal", scale=scale),
+    }[figure]()
+    figures_B = redrawn(
+        figure, ratings_NR, level=level, scale=scale, resamples=resamples, seed=seed
+    )
+    defined = figures_B[~np.isnan(figures_B)]
+    low, high = np.percentile(defined, [2.5, 97.5]) if len(defined) else (math.nan, math.nan)
+    return Agreement(value, float(low), float(high))
 
 
 def _matrix(rows: Sequence[Sequence[float]]) -> Floats:
