@@ -9,12 +9,9 @@ is kept or dropped under one reason, and each line that was taken out can be loo
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
-import os
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -37,6 +34,7 @@ from drenpa.corpus.language import identify_language
 from drenpa.corpus.pages import FIELDS, RawPage, raw_pages
 from drenpa.corpus.personal import PersonalData, count_personal, scrub_personal
 from drenpa.corpus.rounds import Draft
+from drenpa.corpus.stream import Engine, mapped
 from drenpa.corpus.syllables import impossible_share
 from drenpa.corpus.tibetan import join_segmented
 
@@ -125,7 +123,9 @@ def clean_page(raw: RawPage, cleaning: Cleaning = Cleaning()) -> Cleaned:
             "dated": html.dated,
             "claimed": html.language,
         }
-    text = join_segmented(clean_text(text))
+    else:
+        text = clean_text(text)
+    text = join_segmented(text)
     language = identify_language(text)
     text, debris = drop_debris(text, language)
     if debris:
@@ -195,20 +195,13 @@ def _with_kind(page: CleanPage) -> CleanPage:
     )
 
 
-def cleaned(pages: Iterable[RawPage], cleaning: Cleaning, *, workers: int = 1) -> Iterator[Cleaned]:
-    """Clean pages on several cores, in the order they came, holding a few batches at a time."""
-    if workers == 1:
-        yield from (clean_page(page, cleaning) for page in pages)
-        return
-    source = iter(pages)
-    waiting: deque[Future[list[Cleaned]]] = deque()
-    with ProcessPoolExecutor(workers) as pool:
-        while batch := list(itertools.islice(source, BATCH)):
-            waiting.append(pool.submit(partial(_clean_batch, cleaning=cleaning), batch))
-            if len(waiting) >= 3 * workers:
-                yield from waiting.popleft().result()
-        while waiting:
-            yield from waiting.popleft().result()
+def cleaned(
+    pages: Iterable[RawPage], cleaning: Cleaning, *, workers: int = 1, engine: Engine = "local"
+) -> Iterator[Cleaned]:
+    """Clean pages on many cores, in the order they came, holding a few batches at a time."""
+    work = partial(_clean_batch, cleaning=cleaning)
+    for batch in mapped(work, pages, batch=BATCH, workers=workers, engine=engine):
+        yield from batch
 
 
 def _clean_batch(pages: Sequence[RawPage], cleaning: Cleaning) -> list[Cleaned]:
@@ -222,6 +215,7 @@ def clean_into(
     *,
     columns: Mapping[str, str] | None = None,
     workers: int = 0,
+    engine: Engine = "local",
 ) -> dict[str, Any]:
     """Clean all pages of the given files, folders and datasets into a new folder.
 
@@ -229,7 +223,7 @@ def clean_into(
     and text), `dropped.jsonl` (`{"page", "reason", "line"}`; without a line the whole page went),
     `faults.txt` (what could not be read) and, written last, `counts.json`, which is returned too.
 
-    workers: processes; 0 is one for each core.
+    workers: processes; 0 is one for each core. engine: where they run; see `stream.mapped`.
     raises:  DataError when the folder holds something, or no page could be read at all.
     """
     if folder.exists() and not _is_unfinished(folder):
@@ -243,7 +237,7 @@ def clean_into(
             name: stack.enter_context((folder / name).open("w", encoding="utf-8"))
             for name in _FILES
         }
-        for result in cleaned(pages, cleaning, workers=workers or os.cpu_count() or 1):
+        for result in cleaned(pages, cleaning, workers=workers, engine=engine):
             result = seen.once(result)
             counts.add(result)
             _write(result, files)
@@ -346,6 +340,7 @@ def clean_told(
     columns: Sequence[str],
     workers: int,
     say: Callable[[str], None],
+    engine: Engine = "local",
 ) -> None:
     """Clean the pages of all places but the last into the last, and say what came of it.
 
@@ -359,7 +354,9 @@ def clean_told(
     if wrong:
         raise DataError(f"'{wrong[0]}': write field=column; fields: {', '.join(FIELDS)}")
     folder = Path(places[-1])
-    summary = clean_into(places[:-1], folder, cleaning, columns=named, workers=workers)
+    summary = clean_into(
+        places[:-1], folder, cleaning, columns=named, workers=workers, engine=engine
+    )
     for what in ("pages", "lines"):
         part = summary[what]
         reasons = ", ".join(f"{count} {reason}" for reason, count in part["dropped"].items())

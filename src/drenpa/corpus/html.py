@@ -194,6 +194,7 @@ def html_to_text(html: str, rule: SiteRule | None = None) -> HtmlText:
     """
     try:
         from resiliparse.extract.html2text import extract_plain_text
+        from resiliparse.parse.html import HTMLTree
         from selectolax.lexbor import LexborHTMLParser
     except ImportError:
         raise DataError("reading HTML needs an extra: pip install 'drenpa[web]'") from None
@@ -215,23 +216,23 @@ def html_to_text(html: str, rule: SiteRule | None = None) -> HtmlText:
 
     if rule is not None:
         whole, text = _ruled_text(tree, rule)
-        if text:
-            return replace(named, text=text, left_out=_left_out(whole, text))
+        if text.strip():
+            return _with_text(named, whole, text)
+    parsed = HTMLTree.parse(html)
 
     def plain(main: bool) -> str:
-        return _lines_closed_up(
+        return str(
             extract_plain_text(
-                html,
+                parsed,
                 preserve_formatting=True,
                 main_content=main,
                 list_bullets=False,
                 alt_texts=False,
-            ).replace("\t", " ")
+            )
         )
 
     whole = plain(main=False)
-    text = plain(main=True) or whole
-    return replace(named, text=text, left_out=_left_out(whole, text))
+    return _with_text(named, whole, plain(main=True) or whole)
 
 
 def _ruled_text(tree: Any, rule: SiteRule) -> tuple[str, str]:
@@ -246,12 +247,12 @@ def _ruled_text(tree: Any, rule: SiteRule) -> tuple[str, str]:
                 node.decompose()
 
     decompose(_NOT_SHOWN)
-    whole = "" if tree.body is None else _lines_closed_up("".join(_text_of(tree.body)))
+    whole = "" if tree.body is None else "".join(_text_of(tree.body))
     decompose(_NOT_TEXT, *rule.drop)
     chosen = tree.css(rule.text)
     ids = {node.mem_id for node in chosen}
     parts = ("".join(_text_of(node)) for node in chosen if not _stands_inside(node, ids))
-    return whole, _lines_closed_up("\n\n".join(parts))
+    return whole, "\n\n".join(parts)
 
 
 def _stands_inside(node: Any, ids: set[int]) -> bool:
@@ -261,8 +262,16 @@ def _stands_inside(node: Any, ids: set[int]) -> bool:
     return parent is not None
 
 
-def _lines_closed_up(text: str) -> str:
-    return clean_text(re.sub(r"[ \t]*\n[ \t]*", "\n", text))
+def _with_text(named: HtmlText, whole: str, text: str) -> HtmlText:
+    """Put the text in, and the lines of the whole page that stand nowhere in it."""
+    kept = {" ".join(line.split()) for line in text.split("\n")}
+    others = (line for line in whole.split("\n") if " ".join(line.split()) not in kept)
+    left_out = clean_text("\n".join(others))
+    return replace(
+        named,
+        text=clean_text(text),
+        left_out=tuple(line for line in left_out.split("\n") if line),
+    )
 
 
 def _text_of(top: Any) -> Iterator[str]:
@@ -290,12 +299,6 @@ def _text_of(top: Any) -> Iterator[str]:
             yield "\n"
             waiting.append("\n")
         waiting += reversed(children)
-
-
-def _left_out(whole: str, text: str) -> tuple[str, ...]:
-    """The lines of the whole page that stand nowhere in its text."""
-    kept = set(text.split("\n"))
-    return tuple(line for line in whole.split("\n") if line and line not in kept)
 
 
 def _title(tree: Any, rule: SiteRule | None) -> str:
