@@ -451,6 +451,9 @@ def clean(
     column: Annotated[
         list[str] | None, typer.Option(help="A table's own column: text=body, id=key, …")
     ] = None,
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option(help="Processes here, or a Ray cluster.")
+    ] = "local",
     workers: Annotated[int, typer.Option(help="Processes; 0 is one for each core.")] = 0,
 ) -> None:
     """Take clean text out of web pages, and say what was dropped and why."""
@@ -463,7 +466,7 @@ def clean(
         personal=personal,
         shortest=shortest,
     )
-    clean_told(places, cleaning, columns=column or (), workers=workers, say=print)
+    clean_told(places, cleaning, columns=column or (), workers=workers, say=print, engine=engine)
 
 
 adapter_app = typer.Typer(
