@@ -41,6 +41,7 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(drenpa, tiny_chat, t
 
     assert again.status == 0, again.said
     (folder,) = [path.parent for path in run.glob(f"finetune-??????????/{MANIFEST}")]
-    steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").open()]
+    text = (folder / "metrics.jsonl").read_text()
+    steps = [json.loads(line)["step"] for line in text.splitlines()]
     assert steps == list(range(1, len(steps) + 1))
     assert before < len(steps)
