@@ -177,7 +177,7 @@ def write_log(verdicts: Artefact, path: Path, *, max_unscored: float = 1.0) -> P
             ),
             packages={"drenpa": verdicts.version},
             metadata={"judge": verdicts.summary.get("judge", ""), "key": verdicts.key},
-            scorers=[{"name": f"drenpa/{SCORER}", "metrics": [{"name": "drenpa/cells"}]}],
+            scorers=[{"name": SCORER, "metrics": [{"name": "drenpa/cells"}]}],
         ),
         samples=[_sample(verdict, instruction, max_unscored) for verdict in rows],
     )
