@@ -60,22 +60,25 @@ class Power:
     pairs: int
 
 
-def benchmark_items(config: CorpusConfig, records: Sequence[Record] = ()) -> list[Record]:
+def benchmark_items(config: CorpusConfig) -> list[Record]:
     """Return the questions of the benchmark, in the languages that are kept, before cleaning.
 
-    records: where there is no benchmark file, the records that a part is kept from.
-    raises:  DataError when a file is missing or wrong.
+    Without a benchmark file they are the share of the records that is kept from training.
+
+    raises: DataError when a file is missing or wrong.
     """
     from drenpa.corpus.intake import read_records, source_files
 
-    if not config.benchmark:
-        return list(records[: round(config.test * len(records))])
-    items = [
-        item
-        for file in source_files(config.benchmark, "benchmark")
-        for item in read_records(file, withheld=True)
+    places, what = (
+        (config.benchmark, "benchmark") if config.benchmark else (config.records, "records")
+    )
+    found = [
+        row
+        for file in source_files(places, what)
+        for row in read_records(file, withheld=bool(config.benchmark))
     ]
-    return [item for item in items if not config.languages or item.language in config.languages]
+    kept = [row for row in found if not config.languages or row.language in config.languages]
+    return kept if config.benchmark else kept[: round(config.test * len(kept))]
 
 
 def foresee(recipe: Recipe, items: Sequence[Record]) -> Power:
