@@ -24,7 +24,9 @@ from rich.text import Text
 from drenpa.config import Recipe, load_recipe
 from drenpa.core.errors import DataError, ModelError
 from drenpa.core.machine import machine_memory
+from drenpa.core.records import Record
 from drenpa.needs import FORMULA, Need, Rows, Shape, model_shape, recipe_needs
+from drenpa.power import benchmark_items, foresee, print_power
 from drenpa.show import size_text
 
 SHOWN_PACKAGES = ("torch", "transformers", "peft", "accelerate")
@@ -191,8 +193,10 @@ def _print_recipe(recipe: Recipe, machine: Machine, console: Console) -> list[st
     table = _pairs(f"recipe {recipe.name}", console)
     shape, told = _model(recipe)
     table.add_row("model", _plain(told))
+    items: list[Record] = []
     try:
         rows = corpus_rows(recipe)
+        items = benchmark_items(recipe.corpus)
         table.add_row(
             "corpus",
             _plain(
@@ -207,6 +211,7 @@ def _print_recipe(recipe: Recipe, machine: Machine, console: Console) -> list[st
     needs = recipe_needs(recipe, shape, rows)
     _print_needs(needs, console)
     console.print(_plain(FORMULA, "dim"))
+    print_power(foresee(recipe, items), console)
     return [*warnings, *recipe_warnings(recipe, shape, needs, machine)]
 
 
@@ -236,14 +241,8 @@ def corpus_rows(recipe: Recipe) -> Rows:
 
     config = recipe.corpus
     records = [r for file in source_files(config.records, "records") for r in read_records(file)]
-    items = [
-        item
-        for file in source_files(config.benchmark, "benchmark")
-        for item in read_records(file, withheld=True)
-    ]
     if config.languages:
         records = [r for r in records if r.language in config.languages]
-        items = [item for item in items if item.language in config.languages]
     questions = {record.id: record.question for record in records}
     rankings = [
         ranking
@@ -257,13 +256,11 @@ def corpus_rows(recipe: Recipe) -> Rows:
         for ranking in rankings
         for c in ranking.candidates
     ]
-    if not config.benchmark:
-        items = records[: round(config.test * len(records))]
     return Rows(
         records=len(records),
         ranked=len({ranking.record for ranking in rankings}),
         candidates=sum(len(ranking.candidates) for ranking in rankings),
-        items=len(items),
+        items=len(benchmark_items(config)),
         longest=PROMPT_TOKENS + round(max(lengths, default=0) / CHARACTERS_A_TOKEN),
     )
 
