@@ -710,6 +710,10 @@ def _dry_run(recipe: Recipe, until: StageName, strategy: str | None) -> None:
     for told in foretell(recipe, until=until, strategy=strategy):
         place = str(told.folder) if told.folder else f"after {', '.join(told.step.needs)}"
         print(f"{told.state:9} {told.step.name:32} {place}")
+    if until in ("benchmark", "report"):
+        from drenpa.power import benchmark_items, foresee, power_text
+
+        print(power_text(foresee(recipe, benchmark_items(recipe.corpus))))
 
 
 def _summary(artefact: Any) -> None:
