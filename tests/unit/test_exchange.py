@@ -2,6 +2,11 @@
 
 import csv
 import json
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -9,7 +14,7 @@ from hypothesis import strategies as st
 from openpyxl import load_workbook
 
 from drenpa.core.errors import DataError
-from drenpa.corpus.annotate import Store
+from drenpa.corpus.annotate import BATCH, Store
 from drenpa.corpus.clean import clean_text
 from drenpa.corpus.exchange import take_candidates, take_sheet, write_sheet
 from drenpa.corpus.rounds import CandidateDraft, Draft
@@ -292,3 +297,42 @@ def test_candidates_come_in_from_a_file_once(store, tmp_path):
         CandidateDraft(id="1", answer="One."),
         CandidateDraft(id="2", answer="Two."),
     )
+
+
+TAKE = """
+import sys
+from pathlib import Path
+from drenpa.corpus.annotate import Store
+from drenpa.corpus.exchange import take_sheet
+
+with Store(sys.argv[1]) as store:
+    take_sheet(store, Path(sys.argv[2]))
+"""
+
+
+def test_a_kill_while_a_sheet_comes_in_loses_nothing_committed(tmp_path):
+    path, count = tmp_path / "sheet.jsonl", 8 * BATCH
+    with Store(tmp_path / "s.db") as store:
+        drafts = [Draft(id=f"n{n}", question="Why?", kind="foundation") for n in range(count)]
+        store.add(drafts, actor="import")
+        write_sheet(store, path, "dolma", "question")
+        save(path, [row | {"done": "yes"} for row in read(path)])
+        database = sqlite3.connect(tmp_path / "s.db")
+
+        def written():
+            return database.execute("SELECT max(number) FROM events").fetchone()[0]
+
+        command = [sys.executable, "-c", TAKE, str(tmp_path / "s.db"), str(path)]
+        with subprocess.Popen(command) as worker:
+            while (committed := written()) == count:
+                time.sleep(0.001)
+            worker.kill()
+        assert worker.returncode == -signal.SIGKILL
+        left = written()
+        database.close()
+        assert count < committed <= left < 2 * count
+        assert left % BATCH == 0
+        outcome = take_sheet(store, path)
+        assert (outcome.taken, outcome.refused) == (count, ())
+        assert len(store.events()) == 2 * count
+        assert {item.phase for item in store.items()} == {"answer"}

@@ -211,7 +211,8 @@ def _gwet(counts_UQ: Floats, times_BU: Floats, *, ordinal: bool) -> Floats:
 
 def _ratio(over: Floats, under: Floats) -> Floats:
     """The ratio, NaN where there is nothing to divide by."""
-    return np.divide(over, under, out=np.full(over.shape, np.nan), where=under != 0)
+    ratio: Floats = np.divide(over, under, out=np.full(over.shape, np.nan), where=under != 0)
+    return ratio
 
 
 def _distances(values_Q: Floats, totals_BQ: Floats, level: Level) -> Floats:
