@@ -23,6 +23,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
 
 from drenpa.adapters.hub import Hub, parcel, pull, push
+from drenpa.card import critic_card
 from drenpa.cli import app
 from drenpa.config import CorpusConfig, ReportConfig
 from drenpa.core.artefacts import Artefact, Plan, run_plan, write_rows
@@ -285,3 +286,11 @@ def test_an_exported_folder_goes_out_as_it_is(run: Run, hub: FakeHub, tmp_path: 
     folder = export_policy(run.policy, tmp_path / "out")
     push(folder, REPO, hub=hub)
     assert everything(hub.root / REPO) == everything(folder)
+
+
+def test_a_critics_card_claims_nothing_that_was_not_measured(tmp_path: Path) -> None:
+    made = run_plan(Plan("critic", "critic", tmp_path, {}, {}, (), lambda _folder: {}))
+    card = critic_card(made, "me/finetuned")
+    assert "It was not measured." in card
+    assert "%" not in card
+    assert str(tmp_path) not in card
