@@ -25,7 +25,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,8 @@ HHH = re.compile(
 class Ranked:
     """Answers to one question with ranks, 1 the best, and people's critiques where there are some.
 
-    group: what no split may cut.
+    group:   what no split may cut.
+    ratings: people's mean ratings, where ranks come from these.
     """
 
     source: str
@@ -53,6 +54,7 @@ class Ranked:
     answers: tuple[str, ...]
     ranks: tuple[int, ...]
     critiques: tuple[str, ...]
+    ratings: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,8 @@ def rated(file: Path, name: str, asks: str) -> Iterator[Ranked]:
     for source, found in outputs.items():
         ranks = ranks_of(list(found.values()))
         if len(set(ranks)) > 1:
-            yield ranked(name, asks.format(source), tuple(found), ranks, ("",) * len(found))
+            row = ranked(name, asks.format(source), tuple(found), ranks, ("",) * len(found))
+            yield replace(row, ratings=tuple(found.values()))
 
 
 def ranks_of(scores: Sequence[float]) -> tuple[int, ...]:
@@ -161,8 +164,24 @@ def split(rankings: Sequence[Ranked], share: float, seed: int) -> tuple[list[Ran
     return [r for r in rankings if r.group not in held], [r for r in rankings if r.group in held]
 
 
+def clear_pairs(rankings: Sequence[Ranked]) -> list[dict[str, str]]:
+    """Return the pairs to test on: of two neighbouring ranks, ratings may be nearer to each other
+    than raters can tell, and such a pair proves nothing."""
+    return [
+        pair
+        for row in rankings
+        for pair in pairs_of([row])
+        if not row.ratings or _apart(row, pair) >= LEAST_APART
+    ]
+
+
+def _apart(row: Ranked, pair: Mapping[str, str]) -> float:
+    rating = dict(zip(row.answers, row.ratings, strict=True))
+    return rating[pair["answer_a"]] - rating[pair["answer_b"]]
+
+
 def pairs_of(rankings: Sequence[Ranked]) -> list[dict[str, str]]:
-    """Return every decided pair as `drenpa critic eval` reads it."""
+    """Return every pair of unequal rank as `drenpa critic eval` reads it."""
     return [
         {
             "question": row.question,
@@ -467,7 +486,7 @@ def main() -> None:
                 continue
             mine, held[name] = split(some, HELD_OUT, seed)
             train += mine
-        tests[seed] = {name: pairs_of(rows) for name, rows in held.items()}
+        tests[seed] = {name: clear_pairs(rows) for name, rows in held.items()}
         known = {row.group for row in train}
         assert not known & {pair["group"] for pairs in tests[seed].values() for pair in pairs}
         root = given.out / f"seed-{seed}"
