@@ -699,6 +699,10 @@ def _run_until(
     made = run_recipe(recipe, until=until, strategy=strategy, tell=tell)
     if until == "report" and first:
         _summary(made["report"])
+    if until == "curate" and first:
+        from drenpa.corpus.curate import told
+
+        print("\n".join(told(made["curate"])))
 
 
 def _dry_run(recipe: Recipe, until: StageName, strategy: str | None) -> None:

@@ -5,7 +5,9 @@ import subprocess
 import sys
 
 import pytest
+from typer.testing import CliRunner
 
+from drenpa.cli import app
 from drenpa.config import CorpusConfig
 from drenpa.core.errors import DataError
 from drenpa.core.records import Ranking, Record
@@ -311,3 +313,24 @@ def test_a_curated_corpus_goes_through_again_unchanged(make, tmp_path):
     assert again[3] == {}  # nothing is dropped any more
     assert again[4]["cleaned"] == 0
     assert again[:3] == first[:3]
+
+
+def test_curate_prints_what_is_still_shared(tmp_path):
+    (tmp_path / "records.jsonl").write_text(
+        "\n".join(json.dumps(row) for row in [*weather(), SINGING])
+    )
+    (tmp_path / "items.jsonl").write_text("\n".join(json.dumps(row) for row in [SUNG, ITEM]))
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        f"name: t\nout: {tmp_path / 'runs'}\ncorpus: {{records: [records.jsonl], rankings: [], "
+        "benchmark: [items.jsonl], max_leakage: 0.5}\n"
+    )
+    done = CliRunner().invoke(app, ["curate", str(recipe)])
+    assert done.exit_code == 0, done.output
+    assert "9 records to train on, 2 benchmark items, 0 rankings" in done.output
+    assert (
+        "of 2 benchmark items 1 stand in training: 0 nearly, 0 by a quoted answer, 1 by a shared "
+        "run" in " ".join(done.output.split())
+    )
+    refused = CliRunner().invoke(app, ["curate", str(recipe), "-s", "corpus.max_leakage=0.1"])
+    assert isinstance(refused.exception, DataError)

@@ -134,6 +134,24 @@ def curate(config: CorpusConfig, *, root: Path, seed: int = 1) -> Artefact:
     return run_plan(plan_curate(config, root=root, seed=seed))
 
 
+def told(corpus: Artefact) -> list[str]:
+    """Say in a few lines what a corpus holds, what was dropped, and what its audit found."""
+    summary, leakage = corpus.summary, corpus.summary["leakage"]
+    trained, held_out = (summary["rankings"][split]["total"] for split in ("train", "held_out"))
+    dropped = ", ".join(f"{count} {reason}" for reason, count in summary["dropped"].items())
+    return [
+        f"{summary['records']['total']} records to train on, {summary['benchmark']['total']} "
+        f"benchmark items, {trained} rankings and {held_out} held out; {summary['cleaned']} rows "
+        "changed by cleaning",
+        f"dropped: {dropped or 'none'}; groups of near-duplicates: {summary['clusters']}",
+        f"of {leakage['benchmark_items']} benchmark items {leakage['leaking']} stand in training: "
+        f"{leakage['near']} nearly, {leakage['quoted']} by a quoted answer, {leakage['run']} by a "
+        f"shared run; besides, {leakage['formula_only']} share a formula, "
+        f"{leakage['same_source']} a source",
+        *(f"warning: {warning}" for warning in summary["warnings"]),
+    ]
+
+
 def _read(files: dict[Role, list[Path]]) -> _Corpus:
     faults = Faults()
     records = located_records(files["records"], faults)

@@ -6,7 +6,8 @@ whatever the engine and the number of workers.
 
 `deduplicate_files` finds near-duplicates among more rows than fit into memory. Sketches go to disk,
 one file a band; a band at a time is sorted; proposals are checked on the texts themselves, read
-again from where they stand. In memory are some 20 bytes a row, and what hangs together.
+again from where they stand. In memory are numbers alone: where each row stands, one band, and what
+hangs together.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def mapped(
     if engine == "ray":
         yield from _on_ray(work, batches, workers)
         return
-    workers = workers or len(os.sched_getaffinity(0))
+    workers = workers or _cores()
     if workers == 1:
         yield from map(work, batches)
         return
@@ -83,6 +84,13 @@ def mapped(
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+def _cores() -> int:
+    """The cores that this process may use; not every system can say."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _on_ray(
