@@ -69,29 +69,27 @@ def benchmark_items(config: CorpusConfig) -> list[Record]:
     """
     from drenpa.corpus.intake import read_records, source_files
 
-    places, what = (
-        (config.benchmark, "benchmark") if config.benchmark else (config.records, "records")
-    )
-    found = [
-        row
-        for file in source_files(places, what)
-        for row in read_records(file, withheld=bool(config.benchmark))
-    ]
+    if config.benchmark:
+        files = source_files(config.benchmark, "benchmark")
+    else:
+        files = source_files(config.records, "records")
+    found = [row for file in files for row in read_records(file, withheld=bool(config.benchmark))]
     kept = [row for row in found if not config.languages or row.language in config.languages]
     return kept if config.benchmark else kept[: round(config.test * len(kept))]
 
 
 def foresee(recipe: Recipe, items: Sequence[Record]) -> Power:
     """Say what the recipe's benchmark of these questions will be able to see."""
+    from drenpa.judge.answers import choose_items
+
     spread = measured_spread(recipe)
     strategies = len(recipe.strategy_names())
     pairs = max(1, 2 * strategies - 3)  # each against the one before and against the first
-    kinds: list[tuple[RowKind, list[Record]]] = [
-        (kind, [item for item in items if item.kind == kind]) for kind in KINDS
+    asked = choose_items(items, recipe.benchmark.items_per_kind)
+    kept: list[tuple[RowKind, list[Record]]] = [
+        (kind, [item for item in asked if item.kind == kind]) for kind in KINDS
     ]
-    limit = recipe.benchmark.items_per_kind
-    kept = [(kind, own[:limit] if limit else own) for kind, own in kinds if own]
-    kept.append(("all", [item for _, own in kept for item in own]))
+    kept.append(("all", list(asked)))
     sights = [_sight(kind, own, spread or ASSUMED_SPREAD, pairs) for kind, own in kept if own]
     return Power(tuple(sights), spread or ASSUMED_SPREAD, spread is not None, pairs)
 
