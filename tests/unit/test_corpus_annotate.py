@@ -15,6 +15,7 @@ from drenpa.config import CorpusConfig
 from drenpa.core.errors import DrenpaError
 from drenpa.core.records import Ranking, Record
 from drenpa.corpus.annotate import BATCH, Step, Store, export, exported_lines, read_history
+from drenpa.corpus.audit import AcceptanceRule
 from drenpa.corpus.curate import curate
 from drenpa.corpus.rounds import ConflictError, Draft, GoldDraft, RuleError, may_work, replay
 
@@ -159,6 +160,19 @@ def test_low_scores_reject_and_a_repair_is_rated_afresh(store):
         act(store, "rate", "r1", RATING)
 
 
+def test_the_bar_of_an_item_is_the_one_it_came_in_with(store, tmp_path):
+    store.add([DRAFT.model_copy(update={"id": "strict"})], actor="import", rule=STRICT)
+    assert rated(store).phase == "accepted"
+    item = rated(store, name="strict")
+    assert item.phase == "rejected"
+    assert item.remark == "the mean score is 1.50, below 1.6"
+    export(store, tmp_path / "out")
+    with Store(tmp_path / "again.db") as again:
+        again.restore(read_history(tmp_path / "out" / "history.jsonl"))
+        assert again.item("strict").phase == "rejected"
+
+
+STRICT = AcceptanceRule(min_mean=1.6)
 QUESTION_AND_ANSWER = {"question": "What is it?", "answer": "Better.", "kind": "foundation"}
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from drenpa.core.agreement import exact_agreement, gwet_ac, krippendorff_alpha, redrawn
+from drenpa.core.errors import DataError
 from drenpa.corpus.audit import (
     AcceptanceRule,
     Rating,
@@ -40,6 +41,11 @@ def test_the_bar_can_be_set():
     assert faults_found([rating()] * 3, AcceptanceRule(min_mean=1.5)) == [
         "the mean score is 1.25, below 1.5"
     ]
+
+
+def test_a_bar_that_no_score_reaches_is_refused():
+    with pytest.raises(DataError, match="min_mean: 3 is not a score from 0 to 2"):
+        AcceptanceRule(min_mean=3)
 
 
 def test_kinds_all_different_and_scores_two_apart_are_disputed():

@@ -26,6 +26,7 @@ from pydantic import ValidationError
 from drenpa.core.artefacts import write_text
 from drenpa.core.errors import DrenpaError
 from drenpa.core.records import Candidate, Ranking, Record, Row
+from drenpa.corpus.audit import AcceptanceRule
 from drenpa.corpus.classify import suggest_kind
 from drenpa.corpus.formats import Faults
 from drenpa.corpus.intake import RowType, check_ids, read_rows
@@ -215,13 +216,18 @@ class Store:
                     refused.append(refusal)
         return refused
 
-    def add(self, drafts: Iterable[Draft], *, actor: str) -> int:
+    def add(
+        self, drafts: Iterable[Draft], *, actor: str, rule: AcceptanceRule | None = None
+    ) -> int:
         """Bring items in, a few hundred to a transaction; those already there are passed over.
 
         A draft without a kind gets the rules' suggestion. Run again after a kill, it goes on where
         it was. Return how many were new.
+
+        rule: what the ratings of these items must reach.
         """
-        return self._bring_in(((draft.id, _import_content(draft)) for draft in drafts), actor)
+        bar = rule or AcceptanceRule()
+        return self._bring_in(((draft.id, _import_content(draft, bar)) for draft in drafts), actor)
 
     def add_gold(self, drafts: Iterable[GoldDraft], *, actor: str) -> int:
         """Bring control items in, as `add` does; everybody rates them, and they are never released.
@@ -412,13 +418,17 @@ def _gold_content(draft: GoldDraft) -> dict[str, Any]:
     return {"draft": item.model_dump(mode="json"), "kind_source": "", "gold": known}
 
 
-def _import_content(draft: Draft) -> dict[str, Any]:
+def _import_content(draft: Draft, rule: AcceptanceRule) -> dict[str, Any]:
     source = "draft"
     if draft.kind is None:
         suggestion = suggest_kind(draft.question, draft.answer, draft.tags)
         source = suggestion.source if suggestion.label else ""
         draft = draft.model_copy(update={"kind": suggestion.label or None})
-    return {"draft": draft.model_dump(mode="json"), "kind_source": source}
+    return {
+        "draft": draft.model_dump(mode="json"),
+        "kind_source": source,
+        "rule": asdict(rule),
+    }
 
 
 def accepted_records(items: Iterable[Item]) -> list[Record]:

@@ -27,6 +27,7 @@ from drenpa.core.agreement import (
     krippendorff_alpha,
     redrawn,
 )
+from drenpa.core.errors import DataError
 from drenpa.core.knowledge import Kind
 from drenpa.core.records import Identifier, Row
 
@@ -71,10 +72,17 @@ class AcceptanceRule:
     min_median: of each aspect over the raters.
     min_mean:   over all aspects and raters.
     Besides, most raters must find that question and answer agree.
+
+    raises: DataError for a bar that no score reaches.
     """
 
     min_median: float = 1.0
     min_mean: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name, bar in (("min_median", self.min_median), ("min_mean", self.min_mean)):
+            if not 0 <= bar <= 2:
+                raise DataError(f"{name}: {bar:g} is not a score from 0 to 2")
 
 
 def faults_found(ratings: Sequence[Rating], rule: AcceptanceRule | None = None) -> list[str]:

@@ -20,7 +20,15 @@ from pydantic import Field, model_validator
 from drenpa.core.errors import DrenpaError
 from drenpa.core.knowledge import Kind, Stability
 from drenpa.core.records import Identifier, Row, Text
-from drenpa.corpus.audit import RATERS, Rating, Score, disputes, faults_found, majority_kind
+from drenpa.corpus.audit import (
+    RATERS,
+    AcceptanceRule,
+    Rating,
+    Score,
+    disputes,
+    faults_found,
+    majority_kind,
+)
 
 Phase = Literal["question", "answer", "audit", "adjudication", "accepted", "rejected"]
 Action = Literal[
@@ -191,6 +199,7 @@ class Item:
     ratings:     of the present text only.
     orders:      annotator → order of the candidates.
     remark:      why it is where it is: what the raters dispute, why it was rejected.
+    rule:        what its ratings must reach, set when it came in.
     gold:        of a control item, what its ratings should be.
     assigned:    phase → who is to work on it then; nobody named is everybody.
     """
@@ -212,6 +221,7 @@ class Item:
     candidates: tuple[CandidateDraft, ...] = ()
     orders: Mapping[str, Order] = field(default_factory=dict)
     remark: str = ""
+    rule: AcceptanceRule = field(default_factory=AcceptanceRule)
     gold: Gold | None = None
     assigned: Mapping[Phase, tuple[str, ...]] = field(default_factory=dict)
 
@@ -363,6 +373,7 @@ def _imported(event: Event) -> Item:
         demand=draft.demand,
         tags=draft.tags,
         candidates=draft.candidates,
+        rule=AcceptanceRule(**event.content.get("rule", {})),
         gold=Gold.model_validate(known) if known else None,
     )
 
@@ -412,7 +423,7 @@ def _rate(item: Item, actor: str, content: Mapping[str, Any]) -> Item:
     disputed = disputes(ratings)
     if disputed:
         return replace(item, ratings=ratings, phase="adjudication", remark="; ".join(disputed))
-    faults = faults_found(ratings)
+    faults = faults_found(ratings, item.rule)
     return replace(
         item,
         ratings=ratings,

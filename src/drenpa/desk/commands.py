@@ -61,10 +61,17 @@ def add(
     candidates: Annotated[
         bool, typer.Option("--candidates", help="They are answers to items in the store.")
     ] = False,
+    min_median: Annotated[
+        float, typer.Option(help="What the median of each score must reach, 0 to 2.")
+    ] = 1.0,
+    min_mean: Annotated[
+        float, typer.Option(help="What the mean of all scores must reach, 0 to 2.")
+    ] = 1.0,
     by: Actor = "",
 ) -> None:
     """Bring items in; those already in the store are passed over."""
     from drenpa.corpus.annotate import Store, read_drafts, read_gold
+    from drenpa.corpus.audit import AcceptanceRule
     from drenpa.corpus.exchange import take_candidates
 
     with Store(store) as opened:
@@ -78,7 +85,7 @@ def add(
             print(f"{new} control items are new, {len(controls) - new} were there")
             return
         items = [draft for file in files for draft in read_drafts(file)]
-        new = opened.add(items, actor="import")
+        new = opened.add(items, actor="import", rule=AcceptanceRule(min_median, min_mean))
         print(f"{new} items are new, {len(items) - new} were there")
 
 
