@@ -309,8 +309,13 @@ class RecallConfig(Config):
 
 
 class MemoryConfig(Config):
-    """What is trained into the weights, what is kept in a store, and when the store is asked."""
+    """What is trained into the weights, what is kept in a store, and when the store is asked.
 
+    past: a former run's folder, or a memory's in it, whose ledger and store are carried on; `model`
+          is then what that run trained. A run's newest memory is taken.
+    """
+
+    past: str = ""
     probe: ProbeConfig = ProbeConfig()
     select: SelectConfig = SelectConfig()
     update: UpdateConfig = UpdateConfig()

@@ -209,6 +209,11 @@ def _print_recipe(recipe: Recipe, machine: Machine, console: Console) -> list[st
         warnings.append(f"the corpus cannot be read:\n{error}")
     console.print(table)
     needs = recipe_needs(recipe, shape, rows)
+    if rows.records and not rows.ranked and {"critic", "scalar"} & {need.stage for need in needs}:
+        warnings.append(
+            "corpus.rankings: no ranking is of one of the records, and a scorer learns from them; "
+            "name rankings of your records, or none with [] and no reward that needs them"
+        )
     _print_needs(needs, console)
     console.print(_plain(FORMULA, "dim"))
     print_power(foresee(recipe, items), console)

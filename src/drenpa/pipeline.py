@@ -22,7 +22,7 @@ from drenpa.config import (
     ReportConfig,
     StageConfig,
 )
-from drenpa.core.artefacts import Artefact, Plan, finished, point, run_plan
+from drenpa.core.artefacts import MANIFEST, Artefact, Plan, finished, open_artefact, point, run_plan
 from drenpa.core.errors import ArtefactError, ConfigError, did_you_mean
 from drenpa.core.knowledge import KINDS
 from drenpa.grpo.stages import check_gate
@@ -195,10 +195,24 @@ def newest_policy(folder: Path) -> Artefact:
 
     raises: ArtefactError when there is none.
     """
-    policies = [artefact for artefact in finished(folder) if artefact.kind == "policy"]
-    if not policies:
-        raise ArtefactError(f"{folder}: holds no finished policy; run its recipe first")
-    return policies[-1]
+    return _newest(folder, "policy")
+
+
+def newest_memory(place: Path) -> Artefact:
+    """Return a memory: the one at a place, or the one that was finished last in a run's folder.
+
+    raises: ArtefactError when there is none.
+    """
+    if (place / MANIFEST).is_file():
+        return open_artefact(place, "memory")
+    return _newest(place, "memory")
+
+
+def _newest(folder: Path, kind: Literal["policy", "memory"]) -> Artefact:
+    found = [artefact for artefact in finished(folder) if artefact.kind == kind]
+    if not found:
+        raise ArtefactError(f"{folder}: holds no finished {kind}; run its recipe first")
+    return found[-1]
 
 
 def memory_of(policy: Artefact) -> Artefact | None:
@@ -346,21 +360,22 @@ def _memory_of(strategy: str) -> str:
 
 def _select(recipe: Recipe, config: MemoryConfig) -> Step:
     def plan(made: Mapping[str, Artefact]) -> Plan:
-        from drenpa.memory.cycle import plan_select
+        from drenpa.memory.cycle import plan_select, plan_update
 
-        return plan_select(
-            made["curate"],
-            recipe.model,
-            config,
-            name=SELECT,
-            language=recipe.language,
-            answer_prompt=recipe.answer_prompt,
-            engine=recipe.engine,
-            root=recipe.folder,
-            seed=recipe.seed,
-        )
+        settings: dict[str, Any] = {
+            "name": SELECT,
+            "language": recipe.language,
+            "answer_prompt": recipe.answer_prompt,
+            "engine": recipe.engine,
+            "root": recipe.folder,
+            "seed": recipe.seed,
+        }
+        if config.past:
+            past = newest_memory(Path(config.past))
+            return plan_update(past, made["curate"], recipe.model, config, **settings)
+        return plan_select(made["curate"], recipe.model, config, **settings)
 
-    return Step(SELECT, "memory", ("curate",), plan)
+    return Step(SELECT, "memory", ("curate",), plan, "base")
 
 
 def _internalise(recipe: Recipe) -> Step:

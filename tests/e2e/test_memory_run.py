@@ -9,6 +9,7 @@ from tests.tiny_run import ROUND, tiny_rows, write_tiny_run
 
 from drenpa.core.artefacts import MANIFEST, Artefact, finished, open_artefact
 from drenpa.core.records import Ranking, Record, Verdict
+from drenpa.memory.cycle import LEDGER, open_store
 from drenpa.memory.lookup import Routed
 from drenpa.memory.select import Decision
 
@@ -158,3 +159,48 @@ def test_a_selection_that_leaves_a_kind_untrained_is_refused_before_anything_is_
     assert fault in outcome.said
     assert "change memory.select" in outcome.said
     assert {artefact.name for artefact in finished(tmp_path / "run")} == {"corpus", "memory-select"}
+
+
+def test_a_second_round_carries_the_memory_on_and_notes_what_changed_in_the_world(
+    drenpa, tiny_chat, tmp_path
+):
+    rows = {role: lines for role, lines in tiny_rows().items() if role != "rankings"}
+    unranked = {"rankings": []}
+    first = write_tiny_run(
+        tmp_path / "first", tiny_chat("llama"), rows=rows, memory=BUDGET, corpus=unranked
+    )
+    assert drenpa.run("memory", first).status == 0
+    former = only(tmp_path / "first" / "run", "memory-update-sft")
+    trained = only(tmp_path / "first" / "run", "finetune")
+    assert drenpa.run("export", trained.path, tmp_path / "model").status == 0
+
+    changed, gone = "foundation-rivers", "profession-burns"
+    later = [row for row in rows["records"] if row["id"] != gone]
+    later = [
+        {**row, "answer": "Because rivers carry."} if row["id"] == changed else row for row in later
+    ]
+    second = write_tiny_run(
+        tmp_path / "second",
+        tmp_path / "model",
+        rows={**rows, "records": later},
+        memory={**BUDGET, "past": str(tmp_path / "first" / "run")},
+        corpus=unranked,
+    )
+
+    outcome = drenpa.run("memory", second, "--strategy", "base")
+
+    assert outcome.status == 0, outcome.said
+    assert steps_told(outcome.said) == ["corpus", "memory-select"]  # the store, and no training
+    memory = only(tmp_path / "second" / "run", "memory-select")
+    assert memory.inputs["memory"]["digest"] == former.digest
+    past = (former.path / LEDGER).read_bytes()
+    assert (memory.path / LEDGER).read_bytes().startswith(past)
+    with open_store(memory) as store:
+        assert [one.passage.text for one in store.history(changed)] == [
+            *("Because rivers hold.", "Because rivers carry.")
+        ]
+        assert gone not in store
+    decisions = {row.record: row for row in memory.rows("decisions", Decision)}
+    assert decisions[changed].place == "external"
+    assert decisions[changed].reason.startswith("its answer changed; 0 of 2 probes")
+    assert memory.summary["removed"] == [gone]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.tiny_run import ROUND, every_strategy, write_tiny_run
 
 from drenpa.config import Recipe, load_recipe
-from drenpa.core.errors import ConfigError
+from drenpa.core.errors import ArtefactError, ConfigError
 from drenpa.pipeline import foretell, run_recipe, steps_of
 
 RECIPES = Path(__file__).parent.parent.parent / "recipes"
@@ -81,6 +81,15 @@ def test_a_memory_selects_before_training_and_looks_back_at_the_strategies_that_
     assert not {"internalised", "memory-select", "memory-update-final"} & set(needs["report"])
 
 
+def test_a_former_memory_that_is_not_there_is_told_before_anything_is_trained(tmp_path):
+    (tmp_path / "former").mkdir()
+    past = {"past": str(tmp_path / "former")}
+    made = load_recipe(write_tiny_run(tmp_path, tmp_path / "model", memory=past))
+
+    with pytest.raises(ArtefactError, match="former: holds no finished memory; run its recipe"):
+        run_recipe(made, until="memory", tell=lambda line: None)
+
+
 def test_a_recipe_without_strategies_recalls_with_the_fine_tuned_model():
     assert names(recipe(memory={}))[-5:] == [
         *("memory-update-sft", "benchmark-base", "benchmark-sft", "benchmark-sft+recall", "report")
@@ -95,7 +104,11 @@ def test_a_memory_is_foretold_for_a_strategy_of_its_own(tmp_path):
     assert told[:3] == ["curate", "memory-select", "internalised"]
     assert told[-1] == "memory-update-final"
     assert "reinforce-grpo-main" not in told
-    with pytest.raises(ConfigError, match="memory has nothing to do for it; the recipe has final"):
+    before_training = foretell(remembering, until="memory", strategy="base")
+    assert [entry.step.name for entry in before_training] == ["curate", "memory-select"]
+    with pytest.raises(
+        ConfigError, match="memory has nothing to do for it; .* base, final"
+    ):
         list(foretell(remembering, until="memory", strategy="grpo"))
 
 
