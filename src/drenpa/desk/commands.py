@@ -229,4 +229,9 @@ def _tell(file: Path, outcome: Outcome, what: str) -> bool:
 
 
 def _name(by: str) -> str:
-    return by.strip() or getpass.getuser()
+    from drenpa.core.errors import DrenpaError
+
+    try:
+        return by.strip() or getpass.getuser()
+    except (KeyError, OSError) as error:
+        raise DrenpaError("you have no login name here; say who you are with --by") from error
