@@ -214,7 +214,7 @@ def test_fuzz_csv(cells, broken):
     ids=lambda text: repr(text[:12]),
 )
 def test_what_is_large_and_hostile_takes_seconds_at_most(text):
-    began = time.monotonic()
+    began = time.process_time()
     clean_page(RawPage("p", text))
     clean_page(RawPage("p", f"<html><body>{text}".encode()))
-    assert time.monotonic() - began < 60.0
+    assert time.process_time() - began < 60.0

@@ -189,6 +189,7 @@ def test_each_page_read_is_kept_or_dropped_under_one_reason(tmp_path):
         b_html="<p>12 / 40",
         c_html="<p>水往低处流，人往高处走。",
         d_html="<p>Hi.",
+        e_html="<div>" * 5000 + WORDS,
         rows_jsonl=f'{{"text": "{WORDS}", "id": "same"}}\n{{"text": "{WORDS}", "id": "same"}}\nx\n',
     )
     counts = clean_into(
@@ -197,8 +198,14 @@ def test_each_page_read_is_kept_or_dropped_under_one_reason(tmp_path):
         Cleaning(languages=("en",), shortest=10),
         workers=1,
     )
-    assert counts["pages"]["dropped"] == {"empty": 1, "language": 1, "short": 1, "id": 1}
-    assert counts["pages"]["read"] == counts["pages"]["kept"] + 4 == 6
+    assert counts["pages"]["dropped"] == {
+        "empty": 1,
+        "language": 1,
+        "short": 1,
+        "nested": 1,
+        "id": 1,
+    }
+    assert counts["pages"]["read"] == counts["pages"]["kept"] + 5 == 7
     assert counts["faults"] == 1
     assert json.loads((tmp_path / "out" / "counts.json").read_text()) == counts
 

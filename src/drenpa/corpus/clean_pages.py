@@ -29,7 +29,13 @@ from drenpa.core.text import script_ratios
 from drenpa.corpus.classify import suggest_kind
 from drenpa.corpus.clean import Dropped, clean_text, drop_debris
 from drenpa.corpus.formats import Faults
-from drenpa.corpus.html import SiteRule, decode, html_to_text, looks_like_html
+from drenpa.corpus.html import (
+    SiteRule,
+    decode,
+    html_to_text,
+    is_nested_too_deep,
+    looks_like_html,
+)
 from drenpa.corpus.language import identify_language
 from drenpa.corpus.pages import FIELDS, RawPage, raw_pages
 from drenpa.corpus.personal import PersonalData, count_personal, scrub_personal
@@ -88,7 +94,8 @@ class Cleaned:
     """What became of one page.
 
     page:    None where it was dropped.
-    reason:  why it was dropped: empty, short, language, personal, id (it came already).
+    reason:  why it was dropped: empty, short, language, personal, nested (elements thousands deep,
+             which no person writes), id (it came already).
     dropped: lines that were taken out of it, each with its reason.
     read:    characters before cleaning, markup included.
     """
@@ -111,6 +118,8 @@ def clean_page(raw: RawPage, cleaning: Cleaning = Cleaning()) -> Cleaned:
     found: dict[str, Any] = {}
     url, tags = raw.url, raw.tags
     if looks_like_html(text):
+        if is_nested_too_deep(text):
+            return Cleaned(raw.id, None, "nested", (), read)
         rule = next((rule for rule in cleaning.rules if rule.fits(url)), None)
         html = html_to_text(text, rule)
         dropped += [Dropped(line, "boilerplate") for line in html.left_out]

@@ -29,6 +29,7 @@ from drenpa.core.errors import DataError
 from drenpa.core.records import Row
 from drenpa.core.text import brief
 from drenpa.corpus.formats import Faults
+from drenpa.corpus.html import is_nested_too_deep
 
 Outcome = Literal["page", "refused", "failed", "captcha"]
 
@@ -200,7 +201,7 @@ def asks_for_proof(status: int, headers: Mapping[str, str], html: str) -> bool:
 
     if headers.get("cf-mitigated") == "challenge":
         return True
-    if len(html) > _LARGEST_CHALLENGE:
+    if len(html) > _LARGEST_CHALLENGE or is_nested_too_deep(html):
         return False
     tree = LexborHTMLParser(html.encode("utf-8", "replace").decode("utf-8"))
     titles = " ".join(node.text() for node in tree.css("title"))

@@ -30,6 +30,13 @@ _INLINE = re.compile(
     "a|abbr|b|bdi|bdo|cite|code|data|del|dfn|em|font|i|ins|kbd|mark|q|ruby|s|samp|small|span|"
     "strong|sub|sup|time|tt|u|var|wbr"
 )
+_TAG = re.compile("<(/?)([A-Za-z][A-Za-z0-9]*)")
+_FLAT = re.compile(
+    "area|base|body|br|col|dd|dt|embed|head|hr|html|img|input|li|link|meta|option|p|source|t[drh]|"
+    "tbody|tfoot|thead|track|wbr",
+    re.I,
+)
+_DEEPEST = 3000
 _BREADCRUMBS = (
     "[class*=breadcrumb i] a, [id*=breadcrumb i] a, [aria-label*=breadcrumb i] a, "
     "[itemtype*=BreadcrumbList i] [itemprop=name]"
@@ -189,6 +196,8 @@ def _likely_encoding(data: bytes) -> str:
 def html_to_text(html: str, rule: SiteRule | None = None) -> HtmlText:
     """Take the text and the structure out of a page, block elements on lines of their own.
 
+    A page that is nested too deep has no text.
+
     rule:   where its parts stand; where the rule finds no text, the generic way is taken.
     raises: DataError when the extra `web` is not installed.
     """
@@ -199,6 +208,8 @@ def html_to_text(html: str, rule: SiteRule | None = None) -> HtmlText:
     except ImportError:
         raise DataError("reading HTML needs an extra: pip install 'drenpa[web]'") from None
     html = html.encode("utf-8", "replace").decode("utf-8")
+    if is_nested_too_deep(html):
+        return HtmlText("")
     tree = LexborHTMLParser(html)
     if tree.root is None:
         return HtmlText("")
@@ -233,6 +244,20 @@ def html_to_text(html: str, rule: SiteRule | None = None) -> HtmlText:
 
     whole = plain(main=False)
     return _with_text(named, whole, plain(main=True) or whole)
+
+
+def is_nested_too_deep(html: str) -> bool:
+    """Whether elements stand inside each other so deep that no person wrote it and parsers take the
+    square of the depth; elements whose end tags are often left out do not count."""
+    if html.count("<") < _DEEPEST:
+        return False
+    depth = 0
+    for end, name in _TAG.findall(html):
+        if _FLAT.fullmatch(name) is None:
+            depth = max(0, depth - 1) if end else depth + 1
+        if depth > _DEEPEST:
+            return True
+    return False
 
 
 def _ruled_text(tree: Any, rule: SiteRule) -> tuple[str, str]:
