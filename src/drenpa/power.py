@@ -85,7 +85,7 @@ def foresee(recipe: Recipe, items: Sequence[Record]) -> Power:
     spread = measured_spread(recipe)
     strategies = len(recipe.strategy_names())
     pairs = max(1, 2 * strategies - 3)  # each against the one before and against the first
-    asked = choose_items(items, recipe.benchmark.items_per_kind)
+    asked = choose_items(items, recipe.benchmark.items_per_kind) if items else []
     kept: list[tuple[RowKind, list[Record]]] = [
         (kind, [item for item in asked if item.kind == kind]) for kind in KINDS
     ]
