@@ -232,8 +232,11 @@ def _critique_lines(told: Mapping[str, Any]) -> Iterator[str]:
             )
         ],
     )
-    for key in ("mean − single", "mean − greedy"):
-        yield f"- {key}: {_points(found[key]['difference'])} {_limits(found[key])}"
+    for key, label in (
+        ("mean_minus_single", "the mean minus one sampled"),
+        ("mean_minus_greedy", "the mean minus the greedy one"),
+    ):
+        yield f"- {label}: {_points(found[key]['difference'])} {_limits(found[key])}"
     yield (
         f"- standard deviation of scores: {_number(found['within'])} within an answer, "
         f"{_number(found['between'])} between answers"
@@ -286,7 +289,7 @@ def _calibration_lines(found: Mapping[str, Any]) -> Iterator[str]:
         f"{_number(loss['coin'])}; calibration error {_percent(found['error'])}."
     )
     if margin := found["margin"]:
-        difference = margin["paper − plain"]
+        difference = margin["paper_minus_plain"]
         yield (
             f"P6 with w = k = 0.5 instead of w = 0 changes the log loss by "
             f"{_number(difference['mean'])} ({_range(difference)}; below 0 is for P6); best of the "

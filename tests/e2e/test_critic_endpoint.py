@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 import time
@@ -172,6 +173,13 @@ def test_a_refusal_ends_the_run_at_once_and_is_told_without_the_key(service):
         send(writer_to(service), 10, at_once=1)
     assert KEY not in str(told.value)
     assert len(service.asked) == 1
+
+
+def test_a_notebook_whose_loop_runs_already_is_served_too(service):
+    async def cell() -> dict:
+        return send(writer_to(service), 3)
+
+    assert len(asyncio.run(cell())) == 3
 
 
 def test_a_run_that_broke_off_goes_on_without_paying_twice(service, tmp_path):

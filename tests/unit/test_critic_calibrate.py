@@ -110,9 +110,9 @@ def test_the_bins_hold_every_pair_once():
 
 def test_the_margin_is_for_p6_where_certainty_grows_as_p6_says_and_not_otherwise():
     straight = calibration(drawn(1.5, pairs=2400))["margin"]
-    assert straight["paper − plain"]["mean"] > -1e-3
+    assert straight["paper_minus_plain"]["mean"] > -1e-3
     curved = calibration(drawn(6.0, pairs=2400, weight=4.0))["margin"]
-    assert curved["paper − plain"]["high"] < 0
+    assert curved["paper_minus_plain"]["high"] < 0
     assert curved["weight"] > 0
 
 

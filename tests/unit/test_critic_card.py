@@ -131,9 +131,9 @@ def test_averaging_helps_where_samples_err_apart_and_not_where_they_agree(pairs)
     told = card(FakeCritic(guesses, reads), pairs, samples=3)["consistency"]
     assert told["single"]["accuracy"] == pytest.approx(2 / 3)
     assert told["mean"]["accuracy"] == 1.0
-    assert told["mean − single"]["difference"] == pytest.approx(1 / 3)
+    assert told["mean_minus_single"]["difference"] == pytest.approx(1 / 3)
     sure = card(FakeCritic(lambda q, a, s: "so", by_truth), pairs, samples=3)["consistency"]
-    assert sure["mean − single"]["difference"] == 0.0
+    assert sure["mean_minus_single"]["difference"] == 0.0
     assert sure["within"] == 0.0
 
 

@@ -46,7 +46,7 @@ class ReplyCache:
         """raises: ArtefactError when the file is there and is no such cache."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self._rows = sqlite3.connect(path, timeout=30.0)
+        self._rows = sqlite3.connect(path, timeout=30.0, check_same_thread=False)
         try:
             self._rows.execute(
                 "CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, request TEXT NOT NULL, "

@@ -227,7 +227,7 @@ def _margin(judged: Judgements) -> dict[str, Any]:
     weight, rate, _ = _best_margin(scaled.differences_N, scaled.preferred_N, [(0.0, 1.0), *MARGINS])
     told: dict[str, Any] = {name: _mean(loss_N, judged.clusters) for name, loss_N in losses.items()}
     for name in ("paper", "fitted"):
-        told[f"{name} − plain"] = _difference(losses[name], losses["plain"], judged.clusters)
+        told[f"{name}_minus_plain"] = _difference(losses[name], losses["plain"], judged.clusters)
     return told | {"weight": weight, "rate": rate if weight else None}
 
 

@@ -226,8 +226,8 @@ def _consistency(
         "single": accuracy_of(single),
         "mean": accuracy_of(mean),
         "greedy": accuracy_of(greedy),
-        "mean − single": accuracy_difference(mean, single),
-        "mean − greedy": accuracy_difference(mean, greedy),
+        "mean_minus_single": accuracy_difference(mean, single),
+        "mean_minus_greedy": accuracy_difference(mean, greedy),
         "within": _mean([float(np.std(row)) for row in rows.values()]),
         "between": _spread(list(means.values())),
     }

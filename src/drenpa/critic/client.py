@@ -11,7 +11,8 @@ import email.utils
 import os
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -118,7 +119,7 @@ class EndpointWriter:
     def send(self, requests: Sequence[Request], keep: Keep, *, at_once: int, spent: float) -> None:
         """Ask the service; see `Writer.send`."""
         purse = _Purse(self.endpoint.max_cost, spent)
-        failures = asyncio.run(self._send(requests, keep, at_once, purse))
+        failures = _finished(self._send(requests, keep, at_once, purse))
         if failures:
             told = failures[0].replace(self._key, "…") if self._key else failures[0]
             raise ScoringError(
@@ -316,6 +317,16 @@ class _Pace:
     def pause(self, seconds: float) -> None:
         """Let nobody begin for a while."""
         self.next = max(self.next, time.monotonic() + seconds)
+
+
+def _finished(work: Coroutine[Any, Any, list[str]]) -> list[str]:
+    """Run to the end, in a thread beside the loop where one is running, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()
 
 
 def _backoff(attempt: int) -> float:
