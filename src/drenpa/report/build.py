@@ -12,6 +12,7 @@ from typing import Any
 from drenpa.config import ReportConfig
 from drenpa.core.artefacts import Artefact, Plan, as_input, file_input, run_plan, write_text
 from drenpa.core.errors import ArtefactError
+from drenpa.core.fonts import font_warnings
 from drenpa.core.records import Verdict, Vote
 from drenpa.report.browser import BROWSER, browser_html
 from drenpa.report.curves import read_accuracy, read_training
@@ -118,6 +119,7 @@ def _write(
         *_people_notes(readings),
         *caution_notes(table, facts, rows, _cards(verdicts)),
         *_warnings([*verdicts, *training.values()]),
+        *font_warnings(facts.languages),
     ]
     data = {
         title: counted
