@@ -23,6 +23,7 @@ from rich.text import Text
 
 from drenpa.config import Recipe, load_recipe
 from drenpa.core.errors import DataError, ModelError
+from drenpa.core.fonts import installed_font
 from drenpa.core.machine import machine_memory
 from drenpa.core.records import Record
 from drenpa.needs import FORMULA, Need, Rows, Shape, model_shape, recipe_needs
@@ -172,19 +173,10 @@ def _print_machine(machine: Machine, recipe: Recipe | None, console: Console) ->
 
 
 def _font(language: str) -> str:
-    """Name a font for a language; reports name fonts and do not carry them."""
-    try:
-        listed = subprocess.run(  # noqa: S603
-            ["fc-list", f":lang={language}", "family"],  # noqa: S607
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        ).stdout
-    except (OSError, subprocess.SubprocessError):
+    found = installed_font(language)
+    if found is None:
         return "not known (no fc-list here)"
-    families = sorted({line.split(",")[0].strip() for line in listed.splitlines() if line.strip()})
-    return families[0] if families else "none here; reports opened here will lack its letters"
+    return found or "none here; reports opened here will lack its letters"
 
 
 def _print_recipe(recipe: Recipe, machine: Machine, console: Console) -> list[str]:
