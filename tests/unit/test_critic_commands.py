@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from benchmarks.critic_human import corpus_of, ranked
 from safetensors.torch import save_file
 
 from drenpa.cli import main
-from drenpa.config import EngineConfig, LoraConfig
+from drenpa.config import CriticConfig, EngineConfig, ExpandConfig, LoraConfig
 from drenpa.critic.model import CriticModel
 from drenpa.critic.score import CriticSettings
+from drenpa.critic.train import plan_train_critic
 from drenpa.engine.adapters import add_adapter, load_backbone, save_adapter
 
 # peft asks transformers for a property that is going away.
@@ -183,3 +185,29 @@ def test_expand_says_what_it_would_cost_and_then_writes_and_queues(
     shown = capsys.readouterr().out
     assert "queued 1" in shown  # a model with random weights says nothing that could pass
     assert (tmp_path / "run" / "expand-queue.jsonl").read_text(encoding="utf-8").count("\n") == 1
+
+
+@pytest.fixture
+def planned(tiny_folder, tmp_path):
+    """The plan of a critic's training on one ranking, with the given settings for expansion."""
+    rows = [ranked("s", f"q{n}?", ("yes", "no"), (1, 2), ("", "")) for n in range(2)]
+    corpus = corpus_of(rows, tmp_path)
+
+    def plan(weight: float = 1.0, **expand: object):
+        config = CriticConfig(critique_weight=weight, expand=ExpandConfig(**expand))
+        return plan_train_critic(corpus, tiny_folder(), config, root=tmp_path)
+
+    return plan
+
+
+def test_what_an_expansion_may_cost_makes_no_other_critic_but_who_writes_it_does(planned):
+    at = {"writer": "openai", "model": "m", "price_in": 1.0}
+    assert planned(**at).key == planned(**at, max_cost=5.0, concurrency=9, retries=1).key
+    assert planned(**at).key != planned(**at | {"model": "n"}).key
+    assert planned(**at).key != planned(**at, checker="c").key
+    assert planned(**at).key != planned().key
+
+
+def test_a_scorer_without_critiques_pays_for_none(planned):
+    assert planned(weight=0.0, writer="openai", model="m").config["expand"] is None
+    assert planned(weight=0.0, writer="openai", model="m").key == planned(weight=0.0).key
