@@ -89,6 +89,7 @@ def export_policy(
         else:
             rounding = _write_merged(backbone, adapter, part, dtype)
             weights = Weights("merged", *_told(part, rounding))
+        _tell_transformers_4(part)
         _write_card(part, story, weights)
         part.chmod(0o755)
         os.replace(part, target)
@@ -143,6 +144,28 @@ def _write_merged(
     model.to(getattr(torch, dtype)).save_pretrained(part)
     load_tokenizer(backbone).save_pretrained(part)
     return rounding
+
+
+def _tell_transformers_4(part: Path) -> None:
+    """Say in the words of transformers 4 too what it would else take a default for, in silence.
+
+    Version 5 writes the rotary base under `rope_parameters`, where 4 does not look and takes
+    10,000, and names a tokenizer class that 4 does not know. Version 5 reads both spellings.
+    """
+    config, tokenizer = part / "config.json", part / "tokenizer_config.json"
+    if config.is_file():
+        entries = json.loads(config.read_text(encoding="utf-8"))
+        rope = entries.get("rope_parameters") or {}
+        if "rope_theta" in rope and "rope_theta" not in entries:
+            told = {"rope_theta": rope["rope_theta"]}
+            if rope.get("rope_type", "default") != "default":
+                told["rope_scaling"] = {k: v for k, v in rope.items() if k != "rope_theta"}
+            write_text(config, json.dumps(entries | told, indent=2, ensure_ascii=False) + "\n")
+    if tokenizer.is_file():
+        entries = json.loads(tokenizer.read_text(encoding="utf-8"))
+        if entries.get("tokenizer_class") == "TokenizersBackend":
+            told = {"tokenizer_class": "PreTrainedTokenizerFast"}
+            write_text(tokenizer, json.dumps(entries | told, indent=2, ensure_ascii=False) + "\n")
 
 
 def _rounding(before: dict[str, Any], after: dict[str, Any]) -> Rounding:

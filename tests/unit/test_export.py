@@ -295,6 +295,23 @@ def test_the_code_in_the_card_runs_and_gives_the_policys_answer(
     assert done.stdout.strip() == drenpa_answer(run.policy)
 
 
+def test_what_transformers_4_would_take_a_default_for_is_said_in_its_words(
+    tmp_path: Path, tiny_folder: Callable[..., Path]
+) -> None:
+    rope = {"rope_type": "linear", "factor": 2.0, "rope_theta": 77.0}
+    run = Run(tmp_path / "run", tiny_folder(rope_parameters=rope))
+    folder = export_policy(run.policy, tmp_path / "out")
+    stored = json.loads((folder / "config.json").read_text())
+    assert stored["rope_parameters"]["rope_theta"] == stored["rope_theta"] == 77.0
+    assert stored["rope_scaling"] == {"rope_type": "linear", "factor": 2.0}
+    kind = json.loads((folder / "tokenizer_config.json").read_text())["tokenizer_class"]
+    assert kind == "PreTrainedTokenizerFast"
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    assert model.config.rope_parameters == rope
+    answer = plain_answer(model, AutoTokenizer.from_pretrained(folder))
+    assert answer == drenpa_answer(run.policy)
+
+
 def test_no_path_of_this_machine_stands_in_a_merged_folder(run: Run, tmp_path: Path) -> None:
     folder = export_policy(run.policy, tmp_path / "out")
     for file in folder.glob("*"):
