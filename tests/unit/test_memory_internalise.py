@@ -69,7 +69,12 @@ def test_only_what_is_internalised_is_trained_and_the_benchmark_stays_whole(made
     assert taught.rows("rankings", Ranking) == [ranking("a")]
     assert [row.id for row in taught.rows("benchmark", Record)] == ["b"]
     assert taught.summary["places"] == {"internalise": 2, "external": 1, "watch": 1}
-    assert taught.summary["kinds"] == {"foundation": 2}
+    assert taught.summary["records"]["total"] == 2
+    assert taught.summary["records"]["kind"] == {"foundation": 2}
+    assert taught.summary["rankings"] == {
+        "train": {"total": 0, "questions": 0, "pairs": 0},
+        "held_out": {"total": 1, "questions": 1, "pairs": 1},
+    }
 
 
 def test_a_kind_that_a_stage_asks_for_and_that_has_nothing_left_is_told_with_the_reason(

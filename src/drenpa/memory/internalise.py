@@ -9,6 +9,7 @@ stays whole.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +48,17 @@ def plan_internalise(
         write_rows(folder / "rankings.parquet", rankings)
         write_rows(folder / "benchmark.parquet", corpus.rows("benchmark", Record))
         return {
-            "records": len(records),
-            "kinds": counted(row.kind for row in records),
-            "rankings": len(rankings),
+            "records": {
+                "total": len(records),
+                "kind": counted(row.kind for row in records),
+                "language": counted(row.language for row in records),
+                "stability": counted(row.stability for row in records),
+            },
+            "benchmark": corpus.summary.get("benchmark", {}),
+            "rankings": {
+                split: _ranked([row for row in rankings if row.split == split])
+                for split in ("train", "held_out")
+            },
             "places": counted(decision.place for decision in decisions),
         }
 
@@ -62,6 +71,16 @@ def plan_internalise(
         rooms=("memory",),
         work=work,
     )
+
+
+def _ranked(rankings: Sequence[Ranking]) -> dict[str, int]:
+    return {
+        "total": len(rankings),
+        "questions": len({row.record for row in rankings}),
+        "pairs": sum(
+            one.rank != two.rank for row in rankings for one, two in combinations(row.candidates, 2)
+        ),
+    }
 
 
 def _check_kinds(
