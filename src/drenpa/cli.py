@@ -403,12 +403,17 @@ def release(
     private: Annotated[
         Path, typer.Option("--private", help="Where key and test answers go; never publish it.")
     ],
+    key_of: Annotated[
+        Path | None, typer.Option("--key-of", help="An earlier version's private file.")
+    ] = None,
 ) -> None:
     """Write a corpus as a dataset to publish, its test answers withheld."""
     from drenpa.corpus.facts import read_facts
     from drenpa.corpus.release import corpus_at, write_release
+    from drenpa.corpus.withheld import read_private
 
-    counts = write_release(corpus_at(corpus), out, private, read_facts(facts))
+    key = read_private(key_of).key if key_of else b""
+    counts = write_release(corpus_at(corpus), out, private, read_facts(facts), key=key)
     print(f"{out}: {', '.join(f'{count} {split}' for split, count in counts.items())}")
     print(f"{private}: the test answers and their key; keep it to yourself")
 

@@ -391,6 +391,9 @@ def test_release_and_score_hidden_are_commands(corpus, tmp_path):
     assert made.exit_code == 0, made.output
     assert f"{public}: 216 train, 148 test, 156 rankings" in made.output
     verify_release(public, private)
+    later = [f"--out={tmp_path / 'p2'}", f"--private={tmp_path / 'k2'}", f"--key-of={private}"]
+    assert run(app, ["release", str(corpus.path), str(facts), *later]).exit_code == 0
+    verify_release(tmp_path / "p2", private)  # the first version's answers fit the second
     predictions = tmp_path / "predictions.jsonl"
     rows = [{"id": a.id, "answer": a.answer} for a in read_private(private).answers]
     predictions.write_text("\n".join(map(json.dumps, rows)))
