@@ -277,6 +277,7 @@ GOLD = GoldDraft(id="g", question="2 + 2?", answer="5", agrees=False, kind="foun
 
 def test_a_control_item_is_rated_by_everybody_and_goes_nowhere(store):
     assert store.add_gold([GOLD], actor="import") == 1
+    assert store.item("g").version == edited(store).version
     for rater in ("r1", "r2", "r3", "r4"):
         item = act(store, "rate", rater, RATING, "g")
     assert (item.phase, len(item.ratings), item.kind) == ("audit", 4, None)

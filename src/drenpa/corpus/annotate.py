@@ -68,6 +68,7 @@ CREATE TRIGGER IF NOT EXISTS events_remain BEFORE DELETE ON events
 """
 _STORE_ID = 0x6472656E  # "dren": marks the file as ours
 BATCH = 500  # steps to a transaction, where many come at once
+_EDITED = 3  # an item's version after rounds 1 and 2; control items begin there, to look alike
 GOLD_EVERY = 10  # of so many items that a person rates, one is a control item
 
 
@@ -334,7 +335,8 @@ class Store:
         if not actor.strip():
             raise RuleError("who are you? a step needs the name of the person who does it")
         history = self._history.get(name, [])
-        version = history[-1].version + 1 if history else 1
+        first = _EDITED if "gold" in content else 1
+        version = history[-1].version + 1 if history else first
         try:
             if action == "undo":
                 content = Undo.model_validate(content).model_dump()
@@ -343,9 +345,9 @@ class Store:
                 check_undo(self._items[name], history, content["version"])
             item = self._after(event)
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            place = ".".join(str(part) for part in first["loc"])
-            raise RuleError(f"{name}: {action}: {place}: {first['msg']}") from None
+            fault = error.errors(include_url=False)[0]
+            place = ".".join(str(part) for part in fault["loc"])
+            raise RuleError(f"{name}: {action}: {place}: {fault['msg']}") from None
         self._take_in(self._write(event), item)
 
     def _write(self, event: Event) -> Event:
