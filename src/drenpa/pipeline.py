@@ -101,8 +101,8 @@ def steps_of(recipe: Recipe) -> list[Step]:
     if recipe.memory is not None:
         steps += [_update(recipe, recipe.memory, name, last[name]) for name in _remembering(recipe)]
     for name in recipe.strategy_names():
-        steps.append(_benchmark(recipe, name, last.get(name.removesuffix(RECALL))))
-    steps += [_baseline(recipe, baseline) for baseline in recipe.benchmark.baselines]
+        steps.append(_benchmark(recipe, name, last.get(name.removesuffix(RECALL), "")))
+    steps += [_benchmark(recipe, model.name, model) for model in recipe.benchmark.baselines]
     steps.append(_report(recipe, steps))
     return steps
 
@@ -358,18 +358,23 @@ def _memory_of(strategy: str) -> str:
     return SELECT if strategy == "base" else f"memory-update-{strategy}"
 
 
+def _probing(recipe: Recipe, name: str) -> dict[str, Any]:
+    """What both memory stages are told of the recipe."""
+    return {
+        "name": name,
+        "language": recipe.language,
+        "answer_prompt": recipe.answer_prompt,
+        "engine": recipe.engine,
+        "root": recipe.folder,
+        "seed": recipe.seed,
+    }
+
+
 def _select(recipe: Recipe, config: MemoryConfig) -> Step:
     def plan(made: Mapping[str, Artefact]) -> Plan:
         from drenpa.memory.cycle import plan_select, plan_update
 
-        settings: dict[str, Any] = {
-            "name": SELECT,
-            "language": recipe.language,
-            "answer_prompt": recipe.answer_prompt,
-            "engine": recipe.engine,
-            "root": recipe.folder,
-            "seed": recipe.seed,
-        }
+        settings = _probing(recipe, SELECT)
         if config.past:
             past = newest_memory(Path(config.past))
             return plan_update(past, made["curate"], recipe.model, config, **settings)
@@ -397,18 +402,8 @@ def _update(recipe: Recipe, config: MemoryConfig, strategy: str, policy: str) ->
     def plan(made: Mapping[str, Artefact]) -> Plan:
         from drenpa.memory.cycle import plan_update
 
-        return plan_update(
-            made[SELECT],
-            made["curate"],
-            made[policy],
-            config,
-            name=name,
-            language=recipe.language,
-            answer_prompt=recipe.answer_prompt,
-            engine=recipe.engine,
-            root=recipe.folder,
-            seed=recipe.seed,
-        )
+        settings = _probing(recipe, name)
+        return plan_update(made[SELECT], made["curate"], made[policy], config, **settings)
 
     return Step(name, "memory", (SELECT, "curate", policy), plan, strategy)
 
@@ -480,19 +475,18 @@ def _reinforce(recipe: Recipe, strategy: str, stage: StageConfig, start: str) ->
     return Step(name, "reinforce", tuple(needs), plan, strategy, stage)
 
 
-def _benchmark(recipe: Recipe, strategy: str, policy: str | None) -> Step:
-    config = recipe.benchmark
+def _benchmark(recipe: Recipe, name: str, answering: str | BaselineConfig) -> Step:
+    """A column of the table.
+
+    answering: the step whose policy answers, or a model from elsewhere, which needs nothing of the
+               run but its corpus; empty for the recipe's model as it came.
+    """
     judge = judging_critic(recipe)
-    recalling = recipe.memory if strategy.endswith(RECALL) else None
-    memory = _memory_of(strategy.removesuffix(RECALL))
-    needs = dict.fromkeys(
-        (
-            "curate",
-            *((policy,) if policy else ()),
-            *judge,
-            *((memory,) if recalling is not None else ()),
-        )
-    )
+    recalling = recipe.memory if name.endswith(RECALL) else None
+    memory = _memory_of(name.removesuffix(RECALL))
+    policy = answering if isinstance(answering, str) else ""
+    maybe = (policy, *judge, memory if recalling is not None else "")
+    needs = dict.fromkeys(("curate", *filter(None, maybe)))
 
     def plan(made: Mapping[str, Artefact]) -> Plan:
         from drenpa.critic.score import load_critic
@@ -500,39 +494,11 @@ def _benchmark(recipe: Recipe, strategy: str, policy: str | None) -> Step:
         from drenpa.judge.with_memory import Recall
         from drenpa.memory.lookup import open_lookup
 
-        recall = Recall(made[memory], recalling.recall, open_lookup) if recalling else None
         return plan_benchmark(
-            made[policy] if policy else recipe.model,
-            made["curate"],
-            config,
-            strategy=strategy,
-            model=recipe.model,
-            engine=recipe.engine,
-            language=recipe.language,
-            root=recipe.folder,
-            seed=recipe.seed,
-            critic=made["critic"] if judge else None,
-            load_scorer=load_critic if judge else None,
-            recall=recall,
-        )
-
-    return Step(f"benchmark-{strategy}", "benchmark", tuple(needs), plan, strategy)
-
-
-def _baseline(recipe: Recipe, baseline: BaselineConfig) -> Step:
-    """Ask a model from elsewhere the same questions; nothing of the run but its corpus, and the
-    critic where it judges, is needed for that."""
-    judge = judging_critic(recipe)
-
-    def plan(made: Mapping[str, Artefact]) -> Plan:
-        from drenpa.critic.score import load_critic
-        from drenpa.judge.bench import plan_benchmark
-
-        return plan_benchmark(
-            baseline,
+            made[policy] if policy else answering or recipe.model,
             made["curate"],
             recipe.benchmark,
-            strategy=baseline.name,
+            strategy=name,
             model=recipe.model,
             engine=recipe.engine,
             language=recipe.language,
@@ -540,9 +506,10 @@ def _baseline(recipe: Recipe, baseline: BaselineConfig) -> Step:
             seed=recipe.seed,
             critic=made["critic"] if judge else None,
             load_scorer=load_critic if judge else None,
+            recall=Recall(made[memory], recalling.recall, open_lookup) if recalling else None,
         )
 
-    return Step(f"benchmark-{baseline.name}", "benchmark", ("curate", *judge), plan, baseline.name)
+    return Step(f"benchmark-{name}", "benchmark", tuple(needs), plan, name)
 
 
 def judging_critic(recipe: Recipe) -> tuple[Literal["critic"], ...]:

@@ -104,5 +104,8 @@ def test_passages_that_leave_no_room_are_told_with_what_to_lower(memory):
 
 
 def test_only_a_memory_can_be_asked(tmp_path):
-    with pytest.raises(ArtefactError, match="is a corpus, but a memory is needed"):
-        open_lookup(corpus(tmp_path), RecallConfig())
+    with (
+        pytest.raises(ArtefactError, match="is a corpus, but a memory is needed"),
+        open_lookup(corpus(tmp_path), RecallConfig()),
+    ):
+        pass

@@ -5,8 +5,8 @@ The policy with its memory is a `Generator` like the policy alone, so a benchmar
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from types import TracebackType
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 from drenpa.config import RecallConfig
@@ -51,17 +51,6 @@ class Lookup:
         self.standings = standings
         self.config = config
         self.language = language
-
-    def __enter__(self) -> Lookup:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.store.close()
 
     def route(self, question: str) -> Route:
         """Decide where the answer to a question comes from."""
@@ -126,8 +115,9 @@ class RecallingPolicy:
         )
 
 
-def open_lookup(memory: Artefact, config: RecallConfig, language: str = "en") -> Lookup:
-    """Open a memory artefact to be asked.
+@contextmanager
+def open_lookup(memory: Artefact, config: RecallConfig, language: str = "en") -> Iterator[Lookup]:
+    """Open a memory artefact to be asked, for a `with`.
 
     language: of the prompt that shows passages.
     raises:   ArtefactError when it is no memory.
@@ -135,4 +125,5 @@ def open_lookup(memory: Artefact, config: RecallConfig, language: str = "en") ->
     if memory.kind != "memory":
         raise ArtefactError(f"{memory.path}: is a {memory.kind}, but a memory is needed here")
     standings = replay(read_ledger(memory.path / LEDGER))
-    return Lookup(open_store(memory), standings, config, language=language)
+    with open_store(memory) as store:
+        yield Lookup(store, standings, config, language=language)
