@@ -288,7 +288,7 @@ def _calibration_lines(found: Mapping[str, Any]) -> Iterator[str]:
         f"({_range(loss['calibrated'])}), before {_number(loss['raw']['mean'])}, a coin "
         f"{_number(loss['coin'])}; calibration error {_percent(found['error'])}."
     )
-    if margin := found["margin"]:
+    if found["temperature"] is not None and (margin := found["margin"]):
         difference = margin["paper_minus_plain"]
         yield (
             f"P6 with w = k = 0.5 instead of w = 0 changes the log loss by "
