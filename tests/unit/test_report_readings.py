@@ -104,18 +104,36 @@ def test_scores_of_other_answers_are_refused_and_some_are_counted() -> None:
 
 
 def test_people_are_read_from_an_export_and_from_verdicts(tmp_path: Path) -> None:
-    line = {**human("a", 1).model_dump(), "note": "fine", "question": "?"}
+    line = {**human("a", 1).model_dump(), "note": "fine"}
     file = tmp_path / "people.jsonl"
     file.write_text(json.dumps(line) + "\n\n", encoding="utf-8")
     assert read_people([file]) == [human("a", 1)]
     made = verdicts_artefact(tmp_path, [verdict("base", "a", 2.0, judge="ann")])
-    assert read_people([made.path]) == [human("a", 2)]
+    (row,) = read_people([made.path])
+    assert (row.place, row.scores) == (human("a", 2).place, human("a", 2).scores)
+
+
+def test_a_filled_form_is_matched_by_question_and_answer() -> None:
+    # What `drenpa judge take` writes; two strategies that gave the same answer share the scores.
+    rows = [
+        verdict(strategy, item, 1.0, model_answer="Yes." if item == "a" else strategy)
+        for strategy in ("base", "sft")
+        for item in ("a", "b")
+    ]
+    scores = dict.fromkeys(DIMENSIONS, 2.0)
+    known = HumanScores(question="What of a?", answer="Yes.", judge="person ann", scores=scores)
+    other = HumanScores(question="What of a?", answer="No.", judge="person ann", scores=scores)
+    check = make_readings(rows, [known, other], resamples=20).people
+    assert check is not None
+    assert (check.answers, check.unknown) == (2, 1)
+    assert [c.people for c in check.corrections] == [100.0, 100.0]
 
 
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ('{"item": "a"}', "people.jsonl:1: model"),
+        ('{"item": "a"}', "people.jsonl:1: judge"),
+        ('{"judge": "ann", "item": "a"}', "names no answer"),
         ("not json", "people.jsonl:1"),
         (json.dumps(human("a", 3).model_dump()), "from 0 to 2"),
     ],

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from drenpa.core.agreement import (
     confusion,
@@ -156,26 +156,40 @@ class Readings:
     people: PeopleCheck | None
 
 
-class HumanScores(BaseModel):
-    """One person's scores of one answer: a line of the item browser's export, or a verdict whose
-    judge is a person. Other fields may stand beside these and are passed over.
+Place = tuple[str, str, str, int, int]
 
-    scores: each dimension 0, 1 or 2; one left open is absent.
+
+class HumanScores(BaseModel):
+    """One person's scores of one answer: a line of the item browser's export, a line of a recording
+    (`drenpa judge take`), or a verdict whose judge is a person. Other fields may stand beside these
+    and are passed over.
+
+    The answer is named by its place (item, model, strategy, seed, sample), or else by the text of
+    question and answer.
+    scores: each dimension from 0 to 2; one left open is absent.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
-    item: str
-    model: str
-    strategy: str
-    seed: int
+    item: str = ""
+    model: str = ""
+    strategy: str = ""
+    seed: int = 0
     sample: int = 0
+    question: str = ""
+    answer: str = ""
     judge: str
     scores: Mapping[Dimension, float] = Field(default_factory=dict)
 
+    @model_validator(mode="after")
+    def _it_names_an_answer(self) -> HumanScores:
+        if not (self.item and self.model and self.strategy) and not self.question:
+            raise ValueError("names no answer: give item, model and strategy, or question, answer")
+        return self
+
     @property
-    def place(self) -> tuple[str, str, str, int, int]:
-        """Which answer it is of."""
+    def place(self) -> Place:
+        """Which answer it is of, where it is named by its place."""
         return self.item, self.model, self.strategy, self.seed, self.sample
 
 
@@ -303,13 +317,19 @@ def _people_rows(place: Path) -> Iterable[HumanScores]:
 
 
 def _people_check(verdicts: Sequence[Verdict], people: Sequence[HumanScores]) -> PeopleCheck:
-    by_answer: dict[tuple[str, str, str, int, int], list[HumanScores]] = {}
-    for row in people:
-        by_answer.setdefault(row.place, []).append(row)
-    judged: dict[tuple[str, str, str, int, int], list[Verdict]] = {}
+    judged: dict[Place, list[Verdict]] = {}
+    by_text: dict[tuple[str, str], dict[Place, None]] = {}
     for verdict in verdicts:
         place = verdict.item, verdict.model, verdict.strategy, verdict.seed, verdict.sample
         judged.setdefault(place, []).append(verdict)
+        by_text.setdefault((verdict.question, verdict.model_answer), {})[place] = None
+    by_answer: dict[Place, list[HumanScores]] = {}
+    unknown = 0
+    for row in people:
+        places = [row.place] if row.item else list(by_text.get((row.question, row.answer), ()))
+        unknown += not any(place in judged for place in places)
+        for place in places:
+            by_answer.setdefault(place, []).append(row)
     answers = [
         _Answer(rows[0], _mean_scores([row.scores for row in rows]), by_answer.get(place, ()))
         for place, rows in judged.items()
@@ -318,13 +338,13 @@ def _people_check(verdicts: Sequence[Verdict], people: Sequence[HumanScores]) ->
     if not both:
         raise DataError(
             "people's scores belong to no answer of this report (item, model, strategy, seed and "
-            "sample must agree); give those of this run"
+            "sample must agree, or question and answer); give those of this run"
         )
     columns = dict.fromkeys((answer.verdict.model, answer.verdict.strategy) for answer in answers)
     return PeopleCheck(
         raters=len({row.judge for row in people}),
         answers=len(both),
-        unknown=sum(len(rows) for place, rows in by_answer.items() if place not in judged),
+        unknown=unknown,
         agreement=tuple(_agreement(both, dimension) for dimension in DIMENSIONS),
         corrections=tuple(
             _correction(answers, both, model, strategy) for model, strategy in columns
