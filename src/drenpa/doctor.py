@@ -11,7 +11,7 @@ import platform
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from drenpa.config import Recipe, load_recipe
+from drenpa.config import EndpointConfig, Recipe, load_recipe
 from drenpa.core.errors import DataError, ModelError
 from drenpa.core.fonts import installed_font
 from drenpa.core.machine import machine_memory
@@ -326,11 +326,16 @@ def recipe_warnings(
             "critic.prompt and benchmark.prompt name files of yours"
         )
     judge = recipe.benchmark.judge
-    if judge.name == "openai":
-        if not os.environ.get(judge.key_env):
-            yield f"benchmark.judge: the environment variable {judge.key_env} is not set"
-        if missing := list(unmet(requirements().get("api", []))):
-            yield f"benchmark.judge: {', '.join(missing)}; pip install 'drenpa[api]'"
+    asked: dict[str, Sequence[EndpointConfig]] = {
+        "benchmark.judge": [one for one in (judge, *judge.members) if one.name == "openai"],
+        "benchmark.baselines": [one for one in recipe.benchmark.baselines if one.endpoint],
+    }
+    for place, endpoints in asked.items():
+        for key in dict.fromkeys(one.key_env for one in endpoints):
+            if not os.environ.get(key):
+                yield f"{place}: the environment variable {key} is not set"
+        if endpoints and (missing := list(unmet(requirements().get("api", [])))):
+            yield f"{place}: {', '.join(missing)}; pip install 'drenpa[api]'"
 
 
 def _speed_warnings(machine: Machine, recipe: Recipe | None) -> Iterator[str]:
