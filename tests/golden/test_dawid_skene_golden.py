@@ -9,8 +9,8 @@ from drenpa.core.errors import ShapeError
 from drenpa.corpus.dawid_skene import dawid_skene
 
 # Dawid & Skene (1979), table 1: 45 patients, five anaesthetists, fitness from 1 to 4; the first
-# anaesthetist saw each patient three times. The table is that of a public copy; an independent script
-# run on it ends within 2e-8 of all estimates.
+# anaesthetist saw each patient three times. The table is that of a public copy; the loops of an
+# independent script end within 2e-8 of all estimates.
 PATIENTS = """
 111 1 1 1 1/333 4 3 3 4/112 2 1 2 2/222 3 1 2 1/222 3 2 2 2/222 3 3 2 2/122 2 1 1 1/333 3 4 3 3/
 222 2 2 2 3/232 2 2 2 3/444 4 4 4 4/222 3 3 4 3/111 1 1 1 1/222 3 2 1 2/121 1 1 1 1/111 2 1 1 1/
