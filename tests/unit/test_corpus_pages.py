@@ -10,6 +10,7 @@ import pyarrow.parquet
 import pytest
 
 from drenpa.core.errors import DataError
+from drenpa.corpus.annotate import Store, read_drafts
 from drenpa.corpus.clean_pages import Cleaning, clean_into, clean_page, clean_told
 from drenpa.corpus.fetch import JOURNAL
 from drenpa.corpus.formats import Faults
@@ -219,6 +220,22 @@ def test_each_page_read_is_kept_or_dropped_under_one_reason(tmp_path):
     assert len(whole) == sum(counts["pages"]["dropped"].values())
     assert len(lines("dropped.jsonl")) - len(whole) == sum(counts["lines"]["dropped"].values())
     assert "rows.jsonl:3: broken JSON" in (tmp_path / "out" / "faults.txt").read_text()
+
+
+def test_the_drafts_go_into_the_rounds_and_the_rules_are_named_as_the_source(tmp_path):
+    html = "<html lang=ru><title>{}</title><p>{}"
+    put(
+        tmp_path / "in",
+        a_html=html.format("What is a verb?", "A verb is a doing word, as the grammar says."),
+        b_html=html.format("Река", "Река течёт с гор на равнину и поит поля."),
+    )
+    clean_into([str(tmp_path / "in")], tmp_path / "out", Cleaning(), workers=1)
+    drafts = read_drafts(tmp_path / "out" / "drafts.jsonl")
+    assert [draft.language for draft in drafts] == ["en", "ru"]
+    with Store(tmp_path / "rounds.db") as store:
+        store.add(drafts, actor="import")
+        verb = store.item("in/a.html")
+    assert (verb.kind, verb.kind_source) == ("foundation", "rules")
 
 
 def test_two_processes_clean_as_one_does_and_in_the_same_order(tmp_path):

@@ -273,14 +273,13 @@ def _write(result: Cleaned, files: Mapping[str, TextIO]) -> None:
     if result.page is None:
         line("dropped.jsonl", {"page": result.id, "reason": result.reason})
         return
-    page = result.page
+    page = result.page  # its kind stays out of the draft: the rounds store who suggested what
     line("pages.jsonl", page.model_dump(mode="json", exclude_defaults=True))
     draft = Draft(
         id=page.id,
         question=page.title or (page.headings[0] if page.headings else page.text.split("\n")[0]),
         answer=page.text,
-        kind=page.kind,
-        language=page.language or "en",
+        language=page.language or page.claimed.partition("-")[0].lower() or "und",
         source=page.url or page.source,
         tags=tuple(dict.fromkeys((*page.tags, *page.breadcrumbs))),
     )
