@@ -577,6 +577,20 @@ def pull(
 
 
 @app.command()
+def kinds(
+    labelled: Annotated[
+        list[Path], typer.Argument(help="Records whose kinds people decided.", metavar="RECORDS...")
+    ],
+    items: Annotated[Path | None, typer.Option(help="Rows to suggest kinds for.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The suggestions, as JSON Lines.")] = None,
+) -> None:
+    """Train a small classifier on people's kinds, say what it is worth, and suggest."""
+    from drenpa.corpus.kinds import tell_kinds
+
+    tell_kinds(labelled, items, out, say=print)
+
+
+@app.command()
 def doctor(
     recipe: Annotated[Path | None, typer.Argument(help="A recipe to size up.")] = None,
 ) -> None:
