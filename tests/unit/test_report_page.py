@@ -354,7 +354,9 @@ def test_the_summary_names_the_page_by_its_stable_name(
     console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     with console.file:
         print_summary(made, console)
-    assert console.export_text().rstrip().endswith("Report: report/index.html")
+    *_, items, page = console.export_text().rstrip().splitlines()
+    assert items.split() == ["Items:", "report/items.html"]
+    assert page == "Report: report/index.html"
 
 
 def test_hostile_answers_neither_style_nor_move_the_terminal(tmp_path: Path) -> None:

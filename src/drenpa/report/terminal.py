@@ -14,6 +14,7 @@ from rich.text import Text
 
 from drenpa.core.artefacts import Artefact
 from drenpa.core.text import shown
+from drenpa.report.browser import BROWSER
 from drenpa.report.examples import Answer, Example, read_examples
 from drenpa.report.formats import ABSENT, heading, judged, limits, percent, points
 from drenpa.report.table import COLUMNS, ROW_KINDS, Cell, Column, Mark, ResultTable, read_table
@@ -52,7 +53,9 @@ def print_summary(report: Artefact, console: Console) -> None:
         console.print()
         console.print(_example_table(example))
     console.print()
-    console.print(Text("Report: "), Text(str(_page_path(report.path)), "bold"), sep="")
+    page = _page_path(report.path)
+    console.print(Text("Items:  "), Text(str(page.with_name(BROWSER)), "bold"), sep="")
+    console.print(Text("Report: "), Text(str(page), "bold"), sep="")
 
 
 def _page_path(folder: Path) -> Path:
