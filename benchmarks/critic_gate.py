@@ -84,7 +84,8 @@ def gate_figures(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def whole_critiques(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The gate as it works, on whole critiques: one is unfaithful when a claim of it does not hold.
 
-    Length is left out of account: these critiques were not written to a note's measure.
+    Length, and what is kept of the note, is left out of account: these critiques were not written
+    from the note.
     """
     rows = []
     for item in items:
@@ -96,7 +97,7 @@ def whole_critiques(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             faults = [
                 fault
                 for fault in unfaithful(item["question"], item["response"], note, text)
-                if not about_length(fault)
+                if not about_length(fault) and "what the note says" not in fault
             ]
             rows.append((str(item["shepherd_id"]), all(found["precision_labels"]), bool(faults)))
     return {

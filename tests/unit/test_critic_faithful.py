@@ -42,6 +42,11 @@ def test_a_note_written_out_from_its_sources_passes():
         ("Thin.", "it leaves something out"),
         ("The answer is right. " * 30, "are enough"),
         ("", "is empty"),
+        (
+            "A person left a note, and the note is a critique of the answer.",
+            "not say what the note",
+        ),
+        ("It is right but thin. " * 5, "goes round in circles"),
     ],
 )
 def test_what_no_source_says_is_told_and_what_one_says_is_not(critique, told):

@@ -2,8 +2,8 @@
 
 What can be told without a model: every number, every name, every quotation and every term in
 another script stands in the question, the answer or the note; praise stays praise and blame blame;
-the length is in bounds. A false claim in known words passes; a second model that checks claim by
-claim finds some of those.
+the length is in bounds; it keeps some of the note's words and does not go round in circles. A false
+claim in known words passes; a second model that checks claim by claim finds some of those.
 """
 
 from __future__ import annotations
@@ -16,22 +16,29 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from drenpa.core.knowledge import Language
-from drenpa.core.text import FUNCTION_UNITS, script_of, units
+from drenpa.core.text import FUNCTION_UNITS, content_units, loop_ratio, script_of, units
 
 CHECK_SLOTS = ("question", "answer", "note", "critique")
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """How long a critique may be, in words, Chinese signs or Tibetan syllables.
+    """How long a critique may be, in words, Chinese signs or Tibetan syllables, and how far from
+    the note.
 
     least_of_note: of the note's length; a fuller text is not much shorter than the note.
     most, most_of_note: whichever of the two allows more.
+    least_kept: of the note's content words, where it has at least `few` of them; a critique that
+                has hardly any is of something else.
+    most_looped: the share of it that may go round in circles.
     """
 
     least_of_note: float = 0.6
     most: int = 60
     most_of_note: float = 4.0
+    least_kept: float = 0.2
+    few: int = 4
+    most_looped: float = 0.3
 
 
 _NUMBER = re.compile(r"\d+(?:[.,:/]\d+)*")
@@ -95,8 +102,10 @@ def unfaithful(
     Sources are the question, the answer and the note.
     """
     sources = "\n".join((question, answer, note))
+    bounds = bounds or Bounds()
     faults = [
-        *_length_faults(note, critique, bounds or Bounds()),
+        *_length_faults(note, critique, bounds),
+        *_substance_faults(note, critique, bounds),
         *(f"The number {told} stands in no source." for told in new_numbers(critique, sources)),
         *(f"The name {told} stands in no source." for told in new_names(critique, sources)),
         *(f"“{told}” is no quotation from a source." for told in new_quotations(critique, sources)),
@@ -245,6 +254,16 @@ def _length_faults(note: str, critique: str, bounds: Bounds) -> list[str]:
         return [f"The critique has {found} words, the note {given}: it leaves something out."]
     if found > most:
         return [f"The critique has {found} words; {most} are enough."]
+    return []
+
+
+def _substance_faults(note: str, critique: str, bounds: Bounds) -> list[str]:
+    if loop_ratio(critique) > max(bounds.most_looped, loop_ratio(note)):
+        return ["The critique goes round in circles."]
+    given = set(content_units(note))
+    kept = len(given & set(content_units(critique)))
+    if len(given) >= bounds.few and kept < bounds.least_kept * len(given):
+        return ["The critique does not say what the note says."]
     return []
 
 
