@@ -96,3 +96,15 @@ def test_a_script_that_is_not_ours_is_refused(tmp_path: Path) -> None:
     page = browser_html(rows(), "t", key="k")
     page = page.replace("</body>", "<script>document.title='let in'</script></body>")
     assert "<title>t: all items</title>" in opened(page, tmp_path)
+
+
+def test_a_short_tibetan_answer_needs_no_scroll_bar(tmp_path: Path) -> None:
+    text = "བོད་ཀྱི་ལོ་རྒྱུས་ནི་རིང་པོ་ཡོད། འདི་ནི་དཔེ་མཚོན་ཙམ་རེད།"
+    page = browser_html([verdict(model_answer=text, language="bo")], "t", key="k")
+    page = re.sub(r"script-src '[^']*'", "script-src 'unsafe-inline'", page)
+    measure = (
+        "const one = document.querySelector('.answer');"
+        "document.title = one.scrollHeight - one.clientHeight;"
+    )
+    page = page.replace("</body>", f"<script>{measure}</script></body>")
+    assert "<title>0</title>" in opened(page, tmp_path)
