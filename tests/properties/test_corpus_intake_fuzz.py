@@ -17,7 +17,7 @@ from drenpa.corpus.html import SiteRule, html_to_text
 from drenpa.corpus.pages import RawPage
 
 LONG = settings(
-    max_examples=1500,
+    max_examples=4000,
     deadline=None,
     suppress_health_check=list(HealthCheck),
     phases=(Phase.explicit, Phase.generate, Phase.shrink),
