@@ -106,9 +106,7 @@ def test_a_memory_is_foretold_for_a_strategy_of_its_own(tmp_path):
     assert "reinforce-grpo-main" not in told
     before_training = foretell(remembering, until="memory", strategy="base")
     assert [entry.step.name for entry in before_training] == ["curate", "memory-select"]
-    with pytest.raises(
-        ConfigError, match="memory has nothing to do for it; .* base, final"
-    ):
+    with pytest.raises(ConfigError, match=r"memory has nothing to do for it; .* base, final"):
         list(foretell(remembering, until="memory", strategy="grpo"))
 
 
