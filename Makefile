@@ -21,6 +21,7 @@ bench: $(VENV)/.test  ## speed and memory against peers, as ratios in one run
 	$(BIN)/python -m pip install --quiet $(CONSTRAINTS) -e ".[parity]"
 	$(BIN)/python benchmarks/engine.py --json runs/engine.json
 	$(BIN)/python benchmarks/dedup.py --json runs/dedup.json
+	$(BIN)/python benchmarks/pages.py --json runs/pages.json
 
 # torch is pinned through the constraints file for CPU machines; with a GPU: make CONSTRAINTS= demo
 CONSTRAINTS ?= -c constraints.txt
