@@ -210,6 +210,9 @@ class ObjectiveConfig(Config):
 
     margin_weight: NotNegative = 0.5  # w of P6; from the work the paper builds on. 0 is plain GRPO
     margin_rate: NotNegative = 0.5  # k of P6; likewise
+    pair_floor: NotNegative = (
+        0.0  # pairs whose rewards differ by less, in the batch's standard deviations, do not count
+    )
     group_scale: Literal["std", "none"] = "std"  # P8
     clip_low: Share = 0.2
     clip_high: NotNegative = 0.2

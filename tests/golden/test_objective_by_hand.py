@@ -115,6 +115,14 @@ def test_p7_without_margin_weight_is_the_distance_from_the_mean():
     close(pair_coverage_advantages(t([[1, 2, 6]]), weight=0.0, rate=0.5), [[-2.0, -1.0, 3.0]])
 
 
+def test_p7_leaves_out_pairs_nearer_than_the_floor():
+    # Plain differences of 3, 1, 0: d = 2, 3, 1. Without d = 1 the sums are 5, -2, -3.
+    table_PG = t([[3.0, 1.0, 0.0]])
+    found_PG = pair_coverage_advantages(table_PG, weight=0.0, rate=1.0, floor=1.5)
+    close(found_PG, [[5 / 3, -2 / 3, -1.0]])
+    close(pair_coverage_advantages(table_PG, weight=0.0, rate=1.0, floor=9.0), [[0.0, 0.0, 0.0]])
+
+
 def test_p7_lets_the_middle_answer_lose_more_to_the_best_than_it_gains_from_the_worst():
     # 2L lies nearer to 0 than to 6L; plain GRPO gives it 2L - 8L/3 = -2L/3, the margin scale -L.
     plain = pair_coverage_advantages(t([[0.0, 2 * L, 6 * L]]), weight=0.0, rate=0.5)
@@ -324,6 +332,15 @@ def test_p11_adds_a_logistic_loss_for_every_pair_whose_rewards_differ():
     loss.backward()
     close(loss.detach(), 4 * math.log(8 / 3))
     close(logprobs_NT.grad, [[-3.0, -3.0], [1.0, 1.0], [2.0, 0.0]])
+
+
+def test_p11_leaves_out_pairs_nearer_than_the_floor():
+    # Rewards 3, 1, 0: of the three pairs only (0, 1) and (0, 2) are 1.5 apart, ln 2 each.
+    zeros_NT, mask_NT = torch.zeros(3, 1, dtype=torch.float64), torch.ones(3, 1, dtype=torch.bool)
+    table_PG, objective = t([[3.0, 1.0, 0.0]]), Objective(pair_floor=1.5)
+    loss = pair_loss(zeros_NT, zeros_NT, table_PG, t([1.0]), mask_NT, objective)
+    close(loss, 2 * math.log(2))
+    assert pairs_in(table_PG, objective.pair_floor) == 2
 
 
 def test_p11_keeps_groups_apart_and_weighs_each_by_its_kind():

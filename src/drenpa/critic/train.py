@@ -259,7 +259,7 @@ class _Training:
         if not fitting:
             raise ConfigError(
                 f"{name}.train.max_length: no question leaves room for an answer and a critique in "
-                f"{config.train.max_length} tokens; raise it"
+                f"{settings.max_length} tokens; raise it, or take a model with a longer context"
             )
         if not self.train_set or (config.watch_share > 0 and not self.watched):
             raise ConfigError(

@@ -33,6 +33,7 @@ class Objective:
     """The parameters that make one objective into every variant.
 
     margin_weight, margin_rate: w and k of P6. w = 0 is plain GRPO.
+    pair_floor:                 pairs whose rewards differ by less, after P4, count for nothing.
     group_scale:                what P8 divides by: the group's standard deviation, or nothing.
     clip_low, clip_high:        the ratio is held within [1 - clip_low, 1 + clip_high].
     kl_coef:                    weight of the divergence from the reference, per token.
@@ -41,6 +42,7 @@ class Objective:
 
     margin_weight: float = 0.5
     margin_rate: float = 0.5
+    pair_floor: float = 0.0
     group_scale: Literal["std", "none"] = "std"
     clip_low: float = 0.2
     clip_high: float = 0.2
@@ -74,10 +76,13 @@ def margin_scale(difference: Tensor, *, weight: float, rate: float) -> Tensor:
     return 1.0 - weight * torch.expm1(-rate * difference.abs())
 
 
-def pair_coverage_advantages(rewards_PG: Tensor, *, weight: float, rate: float) -> Tensor:
+def pair_coverage_advantages(
+    rewards_PG: Tensor, *, weight: float, rate: float, floor: float = 0.0
+) -> Tensor:
     """Return A_i = 1/G sum_j s(d_ij) d_ij with d_ij = r_i - r_j: every pair takes part.  [P7]
 
     rewards_PG: [P, G] normalised rewards, G >= 2.
+    floor:      pairs with |d| below it are left out, where a scorer's small differences are noise.
     returns:    [P, G]; each row sums to zero, a row of equal rewards is exactly zero, and with
                 weight 0 it is r_i - mean(r).
     raises:     ShapeError unless rewards_PG is [P, G] with G >= 2.
@@ -85,7 +90,8 @@ def pair_coverage_advantages(rewards_PG: Tensor, *, weight: float, rate: float) 
     _check_groups(rewards_PG)
     difference_PGG = rewards_PG.unsqueeze(2) - rewards_PG.unsqueeze(1)
     scale_PGG = margin_scale(difference_PGG, weight=weight, rate=rate)
-    return (scale_PGG * difference_PGG).mean(dim=2)
+    counted_PGG = difference_PGG.abs() >= floor
+    return (scale_PGG * difference_PGG * counted_PGG).mean(dim=2)
 
 
 def scale_by_group(
@@ -131,7 +137,10 @@ def advantages(rewards_PG: Tensor, weights_P: Tensor, objective: Objective) -> T
     returns:    [P, G].
     """
     covered_PG = pair_coverage_advantages(
-        rewards_PG, weight=objective.margin_weight, rate=objective.margin_rate
+        rewards_PG,
+        weight=objective.margin_weight,
+        rate=objective.margin_rate,
+        floor=objective.pair_floor,
     )
     scaled_PG = scale_by_group(covered_PG, rewards_PG, scale=objective.group_scale)
     return weight_by_kind(scaled_PG, weights_P)
@@ -214,7 +223,8 @@ def pair_loss(
     [P11]
 
     -weight(kind) log sigmoid( s(d_ij) beta [ (log pi - log pi_ref)(o_i) - (log pi - log
-    pi_ref)(o_j) ] ) for r_i > r_j, with log pi(o) the sum over the answer's tokens.
+    pi_ref)(o_j) ] ) for r_i > r_j, with log pi(o) the sum over the answer's tokens. Pairs nearer
+    than the floor are left out.
 
     rewards_PG: [P, G] rewards after P4; N = P*G and the rows of a group stand side by side.
     returns:    scalar, the sum over all pairs; divide by `pairs_in` of the whole step.
@@ -231,7 +241,8 @@ def pair_loss(
         reward_gap_PGG, weight=objective.margin_weight, rate=objective.margin_rate
     )
     loss_PGG = -functional.logsigmoid(scale_PGG * objective.pair_beta * gained_gap_PGG)
-    return (weights_P.view(-1, 1, 1) * loss_PGG * (reward_gap_PGG > 0)).sum()
+    counted_PGG = _counted(rewards_PG, objective.pair_floor)
+    return (weights_P.view(-1, 1, 1) * loss_PGG * counted_PGG).sum()
 
 
 @dataclass(frozen=True)
@@ -241,7 +252,7 @@ class StepCounts:
     rows:  all scored answers, those of groups without signal included: a step in which few groups
            differ makes a small move.
     kept:  the answers that go through the model.
-    pairs: the pairs whose rewards differ.
+    pairs: the pairs that count.
     """
 
     rows: int
@@ -299,14 +310,15 @@ def step_loss(
     )
 
 
-def pairs_in(rewards_PG: Tensor) -> int:
-    """Count the pairs whose rewards differ, over all groups.
+def pairs_in(rewards_PG: Tensor, floor: float = 0.0) -> int:
+    """Count the pairs whose rewards differ, and by no less than the floor, over all groups.
 
-    >>> pairs_in(torch.tensor([[0.0, 1.0, 1.0], [2.0, 2.0, 2.0]]))
-    2
+    >>> rewards_PG = torch.tensor([[0.0, 1.0, 1.0], [2.0, 2.0, 2.0]])
+    >>> pairs_in(rewards_PG), pairs_in(rewards_PG, floor=1.5)
+    (2, 0)
     """
     _check_groups(rewards_PG)
-    return int((rewards_PG.unsqueeze(2) > rewards_PG.unsqueeze(1)).sum())
+    return int(_counted(rewards_PG, floor).sum())
 
 
 def gradient_mass(advantages_PG: Tensor) -> Tensor:
@@ -317,6 +329,12 @@ def gradient_mass(advantages_PG: Tensor) -> Tensor:
     mass_P = advantages_PG.abs().sum(dim=1)
     total = mass_P.sum()
     return mass_P / total if total > 0 else mass_P
+
+
+def _counted(rewards_PG: Tensor, floor: float) -> Tensor:
+    """Return [P, G, G] true at (p, i, j) where answer i is better than answer j by the floor."""
+    gap_PGG = rewards_PG.unsqueeze(2) - rewards_PG.unsqueeze(1)
+    return (gap_PGG > 0) & (gap_PGG >= floor)
 
 
 def _row_means(values_NT: Tensor, mask_NT: Tensor) -> Tensor:

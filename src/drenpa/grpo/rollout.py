@@ -134,7 +134,7 @@ def make_pushes(answers: Answers, stage: StageConfig, objective: Objective) -> P
     advantages_PG = advantages(combined_PG, weights_P, objective)
     kept_P = ~flat_P & (weights_P > 0)
     kept = tuple(places[kept_P].tolist())
-    pairs = pairs_in(combined_PG[kept_P])
+    pairs = pairs_in(combined_PG[kept_P], objective.pair_floor)
     return Pushes(
         kept=kept,
         advantages_PG=advantages_PG[kept_P],
