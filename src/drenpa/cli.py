@@ -142,8 +142,8 @@ def critic_expand(
     recipe: RecipeFile, overlay: Overlay = None, set_: Setting = None, dry_run: DryRun = False
 ) -> None:
     """Write people's notes out as full critiques; --dry-run says what it would cost."""
+    from drenpa.commands.expansion import expand_recipe
     from drenpa.config import load_recipe
-    from drenpa.expansion import expand_recipe
     from drenpa.recipes import find_recipe
 
     console = _console()
@@ -176,8 +176,8 @@ def critic_eval(
     """Say how often a critic agrees with pairs that people judged, reading which critique."""
     import json
 
+    from drenpa.commands.critic_trial import evaluate, print_evaluation, write_evaluation
     from drenpa.config import EngineConfig
-    from drenpa.critic_trial import evaluate, print_evaluation, write_evaluation
 
     told = evaluate(place, pairs, engine=EngineConfig(device=device))
     if out is not None:
@@ -201,8 +201,8 @@ def critic_card(
     device: Device = "auto",
 ) -> None:
     """Say what takes a critic in, what its critiques are worth, and what a score costs."""
+    from drenpa.commands.critic_trial import make_card, write_card
     from drenpa.config import EngineConfig
-    from drenpa.critic_trial import make_card, write_card
 
     engine = EngineConfig(device=device)
     told = make_card(place, pairs=pairs, questions=questions, samples=samples, engine=engine)
@@ -274,7 +274,7 @@ def show(
     rows: Annotated[int, typer.Option(help="How many rows of each table.")] = 3,
 ) -> None:
     """Say what is in a folder, where it came from, and its first rows."""
-    from drenpa.show import describe
+    from drenpa.commands.show import describe
 
     describe(artefact, rows, _console())
 
@@ -330,7 +330,7 @@ def chat(
     ] = True,
 ) -> None:
     """Talk to a policy, and to its memory where it has one."""
-    from drenpa.chat import talk
+    from drenpa.commands.chat import talk
 
     if question is None:
         print("Ask; an empty line ends.", file=sys.stderr)
@@ -595,7 +595,7 @@ def doctor(
     recipe: Annotated[Path | None, typer.Argument(help="A recipe to size up.")] = None,
 ) -> None:
     """Say what this machine has, what is installed, and what a recipe will need."""
-    from drenpa.doctor import examine
+    from drenpa.commands.doctor import examine
     from drenpa.recipes import find_recipe
 
     examine(find_recipe(recipe) if recipe else None, _console())
@@ -608,7 +608,7 @@ def init(
     ),
 ) -> None:
     """Make a commented recipe and a folder for your own data."""
-    from drenpa.init import make_project
+    from drenpa.commands.init import make_project
 
     make_project(folder, _console())
 
@@ -635,8 +635,8 @@ def judge_card(
     ] = None,
 ) -> None:
     """Find out what the recipe's judge notices, and whether it has changed."""
+    from drenpa.commands.judge_card import write_judge_cards
     from drenpa.config import load_recipe
-    from drenpa.judge_card import write_judge_cards
     from drenpa.recipes import find_recipe
 
     read = load_recipe(find_recipe(recipe), overlay or [], set_ or [])
@@ -734,7 +734,7 @@ def _dry_run(recipe: Recipe, until: StageName, strategy: str | None) -> None:
         place = str(told.folder) if told.folder else f"after {', '.join(told.step.needs)}"
         print(f"{told.state:9} {told.step.name:32} {place}")
     if until in ("benchmark", "report"):
-        from drenpa.power import benchmark_items, foresee, power_text
+        from drenpa.commands.power import benchmark_items, foresee, power_text
 
         print(power_text(foresee(recipe, benchmark_items(recipe.corpus))))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from drenpa.chat import chosen_policy, instruction_of
+from drenpa.commands.chat import chosen_policy, instruction_of
 from drenpa.config import RecallConfig
 from drenpa.core.artefacts import Artefact, ArtefactKind, Plan, as_input, run_plan
 from drenpa.core.errors import ArtefactError

@@ -7,12 +7,12 @@ import json
 import pytest
 from tests.critic_fakes import FakeCritic
 
+from drenpa.commands.critic_trial import card_text, make_card, write_card
 from drenpa.core.errors import ArtefactError, DataError
 from drenpa.core.text import copy_ratio, loop_ratio, script_ratio
 from drenpa.critic.attacks import BREAKS, DRESSINGS, language_of
 from drenpa.critic.card import card
 from drenpa.critic.pairs import Pair
-from drenpa.critic_trial import card_text, make_card, write_card
 
 ANSWER = (
     "A morpheme is the smallest part of a word that means something. "

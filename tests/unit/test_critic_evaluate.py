@@ -10,11 +10,11 @@ from pydantic import ValidationError
 from rich.console import Console
 from tests.critic_fakes import FakeCritic
 
+from drenpa.commands.critic_trial import drawn, print_evaluation, read_pairs, write_evaluation
 from drenpa.core.errors import DataError
 from drenpa.core.records import Candidate, Ranking
 from drenpa.critic.evaluate import evaluation, score_pairs
 from drenpa.critic.pairs import Pair, pairs_in_rankings
-from drenpa.critic_trial import drawn, print_evaluation, read_pairs, write_evaluation
 
 
 def pair(question, better, worse, **more):

@@ -12,10 +12,15 @@ import pytest
 import yaml
 from rich.console import Console
 
-from drenpa.config import LoraConfig, Recipe, TrainConfig, load_recipe
-from drenpa.core.errors import ConfigError
-from drenpa.doctor import Machine, corpus_rows, examine, look_around, recipe_warnings, unmet
-from drenpa.needs import (
+from drenpa.commands.doctor import (
+    Machine,
+    corpus_rows,
+    examine,
+    look_around,
+    recipe_warnings,
+    unmet,
+)
+from drenpa.commands.needs import (
     Rows,
     Shape,
     model_shape,
@@ -23,6 +28,8 @@ from drenpa.needs import (
     trained_weights,
     training_memory,
 )
+from drenpa.config import LoraConfig, Recipe, TrainConfig, load_recipe
+from drenpa.core.errors import ConfigError
 
 SHAPE = Shape(parameters=1000, adapted=100, layers=2, hidden=8, wide=16, vocabulary=50, kv_width=4)
 ROWS = Rows(records=30, ranked=8, candidates=32, items=12, longest=64)
@@ -235,7 +242,7 @@ def test_examining_without_a_model_needs_no_network(tmp_path: Path) -> None:
         "socket.socket.connect = refuse\n"
         "from pathlib import Path\n"
         "from rich.console import Console\n"
-        "from drenpa.doctor import examine\n"
+        "from drenpa.commands.doctor import examine\n"
         f"examine(Path({json.dumps(str(path))}), Console())\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

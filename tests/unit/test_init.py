@@ -11,11 +11,11 @@ import yaml
 from pydantic_core import PydanticUndefined
 from rich.console import Console
 
+from drenpa.commands.init import RECIPE, TEMPLATES, ProjectError, make_project
 from drenpa.config import BaselineConfig, Config, MemoryConfig, Recipe, load_recipe
 from drenpa.core.knowledge import KINDS
 from drenpa.core.records import Ranking, Record
 from drenpa.corpus.curate import curate
-from drenpa.init import RECIPE, TEMPLATES, ProjectError, make_project
 from drenpa.pipeline import steps_of
 
 

@@ -17,7 +17,7 @@ import drenpa
 HOUSE = Path(drenpa.__file__).parent
 STAGES = ("corpus", "critic", "finetune", "grpo", "judge", "memory", "report")
 MODULES = sorted(HOUSE.rglob("*.py"))
-WITHOUT_TORCH = ("core", "corpus", "judge", "report", "cli", "config", "pipeline", "show")
+WITHOUT_TORCH = ("core", "corpus", "judge", "report", "cli", "commands", "config", "pipeline")
 
 
 def name_of(path: Path) -> str:
@@ -65,6 +65,12 @@ def test_core_and_engine_import_no_stage(path):
     if allowed is not None:
         named = {room_of(module) for module in imports(path)} - {""}
         assert named <= allowed | {"__version__"}
+
+
+@by_name
+def test_nothing_but_the_command_line_knows_what_stands_behind_commands(path):
+    if NAMES[path] != "drenpa.cli" and room_of(NAMES[path]) != "commands":
+        assert "commands" not in {room_of(module) for module in imports(path)}
 
 
 def loaded_by(*modules: str) -> str:

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from drenpa.commands.show import describe
 from drenpa.core.artefacts import Artefact, Plan, as_input, run_plan, write_rows, write_text
 from drenpa.core.errors import ArtefactError
 from drenpa.core.records import Candidate, Ranking, Record
-from drenpa.show import describe
 
 HOSTILE = "[bold red]no markup[/] [/nothing] \x1b[2J\x07 \u202eback\u202c {answer}"
 

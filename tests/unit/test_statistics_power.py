@@ -9,10 +9,10 @@ import pytest
 from rich.console import Console
 from tests.verdict_rows import verdicts, verdicts_artefact
 
+from drenpa.commands.power import benchmark_items, foresee, power_text, print_power
 from drenpa.config import CorpusConfig, Recipe, ReportConfig
 from drenpa.core.knowledge import KINDS
 from drenpa.core.records import Record
-from drenpa.power import benchmark_items, foresee, power_text, print_power
 from drenpa.report.build import write_report
 
 

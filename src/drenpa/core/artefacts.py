@@ -190,7 +190,7 @@ def run_plan(plan: Plan) -> Artefact:
         undone = not (partial / MANIFEST).is_file() and not plan.done
         summary: Mapping[str, Any] = {}
         if undone and (first or plan.distributed):
-            partial.mkdir(parents=True, exist_ok=True)
+            _make_place(partial)
             summary = plan.work(partial)
         if not first:
             return _awaited(plan)
@@ -207,6 +207,16 @@ def run_plan(plan: Plan) -> Artefact:
             "make room or choose another folder with --set out=FOLDER, then run again"
         ) from error
     return open_artefact(plan.folder, plan.kind)
+
+
+def _make_place(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError as error:  # so says a file system in which nobody makes folders
+        raise ArtefactError(
+            f"{folder}: cannot be made here ({error.strerror}); choose another folder with "
+            "--set out=FOLDER"
+        ) from error
 
 
 _NO_PLACE = {

@@ -20,14 +20,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from drenpa.commands.needs import FORMULA, Need, Rows, Shape, model_shape, recipe_needs
+from drenpa.commands.power import benchmark_items, foresee, print_power
+from drenpa.commands.show import size_text
 from drenpa.config import EndpointConfig, Recipe, load_recipe
 from drenpa.core.errors import DataError, ModelError
 from drenpa.core.fonts import installed_font
 from drenpa.core.machine import machine_memory
 from drenpa.core.records import Record
-from drenpa.needs import FORMULA, Need, Rows, Shape, model_shape, recipe_needs
-from drenpa.power import benchmark_items, foresee, print_power
-from drenpa.show import size_text
 
 SHOWN_PACKAGES = ("torch", "transformers", "peft", "accelerate")
 PROMPT_LANGUAGES = ("en", "zh", "bo")  # in which drenpa brings its instructions
