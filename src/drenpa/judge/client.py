@@ -11,6 +11,7 @@ import importlib.util
 import json
 import os
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
@@ -60,6 +61,7 @@ class ChatClient:
         self._place = place
         self._store = store
         self._client = _client(config, place)
+        weakref.finalize(self, self._client.close)  # its connections stay open between requests
         self._lock = Lock()
         self._failed_in_a_row = 0
         self._last_fault = ""
