@@ -341,6 +341,8 @@ def main() -> None:
     parser.add_argument("--scratch", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--shape", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
+    if chosen.steps < 3:
+        parser.error("--steps: 3 at least: the first is left out, and one more opens the clock")
     if chosen.side:
         work = drenpa_side if chosen.side == "drenpa" else trl_side
         shape = Shape(**json.loads(chosen.shape))
