@@ -18,7 +18,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urldefrag, urlsplit
@@ -28,6 +27,7 @@ from drenpa.core.artefacts import append_line, journal_lines
 from drenpa.core.errors import DataError
 from drenpa.core.records import Row
 from drenpa.core.text import brief
+from drenpa.core.waiting import retry_after_s
 from drenpa.corpus.formats import Faults
 from drenpa.corpus.html import is_nested_too_deep
 
@@ -215,23 +215,6 @@ def asks_for_proof(status: int, headers: Mapping[str, str], html: str) -> bool:
     return bool(_PROOF_WIDGET.search(html)) and (
         status in (401, 403, 405, 429, 503) or bool(_ASKS_FOR_PROOF.search(plain))
     )
-
-
-def retry_after_s(value: str, now: datetime) -> float:
-    """Seconds that a Retry-After asks to wait, 0 when it says nothing that can be understood.
-
-    >>> retry_after_s("120", datetime(2026, 1, 1, tzinfo=UTC))
-    120.0
-    >>> retry_after_s("Thu, 01 Jan 2026 00:01:00 GMT", datetime(2026, 1, 1, tzinfo=UTC))
-    60.0
-    """
-    if value.strip().isascii() and value.strip().isdigit():
-        return float(value)
-    try:
-        when = parsedate_to_datetime(value)
-    except (TypeError, ValueError):
-        return 0.0
-    return max(0.0, (when.replace(tzinfo=when.tzinfo or UTC) - now).total_seconds())
 
 
 @dataclass

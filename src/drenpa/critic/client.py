@@ -7,17 +7,18 @@ reply over the moment it is there.
 from __future__ import annotations
 
 import asyncio
-import email.utils
 import os
 import random
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from drenpa.core.errors import ConfigError, ScoringError
+from drenpa.core.waiting import retry_after_s
 from drenpa.critic.cache import Reply, Request
 
 Keep = Callable[[int, Reply], None]
@@ -198,7 +199,9 @@ class EndpointWriter:
                     raise _NoReplyError(why, for_all=True) from None
                 if status not in AGAIN and status < 500:
                     raise _NoReplyError(why, for_all=False) from None
-                told = _told_to_wait(error.response.headers)
+                told = retry_after_s(
+                    error.response.headers.get("retry-after", ""), datetime.now(UTC)
+                )
                 if told is not None:
                     pace.pause(told)
                 wait = _backoff(attempt) if told is None else told * (1 + 0.1 * random.random())
@@ -332,21 +335,6 @@ def _finished(work: Coroutine[Any, Any, list[str]]) -> list[str]:
 def _backoff(attempt: int) -> float:
     """Twice as long each time, drawn by lot so that many clients do not come back together."""
     return random.uniform(0.5, 1.0) * min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0**attempt)
-
-
-def _told_to_wait(headers: Any) -> float | None:
-    """Seconds that the service asks to wait, from Retry-After in seconds or as a date."""
-    told = headers.get("retry-after")
-    if told is None:
-        return None
-    try:
-        return max(0.0, float(told))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(told).timestamp() - time.time())
-    except ValueError:
-        return None
 
 
 def _as_one_turn(messages: Sequence[dict[str, str]]) -> str:
