@@ -27,8 +27,8 @@ from drenpa.core.artefacts import (
     append_line,
     as_input,
     counted,
-    file_input,
     journal_lines,
+    model_input,
     run_plan,
     write_rows,
 )
@@ -92,7 +92,7 @@ def plan_select(
     """
     engine = engine or EngineConfig()
     instruction = load_prompt(answer_prompt, language).text
-    model = as_input(policy) if isinstance(policy, Artefact) else _model_input(policy)
+    model = as_input(policy) if isinstance(policy, Artefact) else model_input(policy)
 
     def work(folder: Path) -> Mapping[str, Any]:
         _clear(folder)
@@ -159,7 +159,7 @@ def plan_update(
         raise ArtefactError(f"{memory.path}: is a {memory.kind}, but a memory is needed here")
     engine = engine or EngineConfig()
     instruction = load_prompt(answer_prompt, language).text
-    model = as_input(policy) if isinstance(policy, Artefact) else _model_input(policy)
+    model = as_input(policy) if isinstance(policy, Artefact) else model_input(policy)
 
     def work(folder: Path) -> Mapping[str, Any]:
         _clear(folder)
@@ -329,12 +329,6 @@ def _described(
         "policy": policy.name if isinstance(policy, Artefact) else policy,
         "seed": seed,
     }
-
-
-def _model_input(name: str) -> dict[str, str]:
-    """A model as an input: the bytes of its folder or file, or else its name."""
-    place = Path(name).expanduser()
-    return file_input(place) if place.exists() else {"path": name, "digest": name}
 
 
 def _loader(policy: Artefact | str, engine: EngineConfig, instruction: str) -> LoadModel:
