@@ -20,10 +20,10 @@ from pathlib import Path
 
 from drenpa.config import JudgeConfig
 from drenpa.core.records import Record
+from drenpa.core.store import Store
 from drenpa.judge.answers import Answer
 from drenpa.judge.bench import judge_answers
 from drenpa.judge.endpoint import EndpointJudge
-from drenpa.judge.store import Store
 
 SCORES = {"relevance": 2, "safety": 2, "quality": 1, "satisfaction": 1, "richness": 0}
 CONTENT = json.dumps({"thoughts": "Right, and to the point. " * 8} | SCORES)

@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from tests.tiny_run import ROUND, tiny_rows, write_tiny_run
 
 from drenpa.core.artefacts import MANIFEST, open_artefact
-from drenpa.judge.store import STORE, Store
+from drenpa.core.store import Store
+from drenpa.judge.bench import STORE
 
 LORA = {"rank": 4, "alpha": 4}
 TRAIN = {"learning_rate": 0.01, "checkpoint_every": 1, "lora": LORA}

@@ -15,8 +15,8 @@ from drenpa.core.artefacts import Artefact, Plan, run_plan, write_rows
 from drenpa.core.errors import ScoringError
 from drenpa.core.knowledge import KINDS
 from drenpa.core.records import Record, Verdict
-from drenpa.judge.bench import benchmark, plan_benchmark
-from drenpa.judge.store import STORE, Store
+from drenpa.core.store import Store
+from drenpa.judge.bench import STORE, benchmark, plan_benchmark
 
 FLOAT32 = EngineConfig(dtype="float32", device="cpu")
 

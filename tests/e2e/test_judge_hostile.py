@@ -34,12 +34,12 @@ from drenpa.config import BaselineConfig, JudgeConfig
 from drenpa.core.errors import ScoringError
 from drenpa.core.records import Record
 from drenpa.core.roles import Sampling
+from drenpa.core.store import Store
 from drenpa.judge.answers import Answer, EndpointGenerator, sample_answers
 from drenpa.judge.bench import judge_answers
 from drenpa.judge.client import GIVE_UP
 from drenpa.judge.endpoint import EndpointJudge
 from drenpa.judge.judges import Case, Opinion
-from drenpa.judge.store import Store
 
 
 @pytest.fixture(autouse=True)
@@ -232,7 +232,7 @@ from drenpa.core.records import Record
 from drenpa.judge.answers import Answer
 from drenpa.judge.bench import judge_answers
 from drenpa.judge.endpoint import EndpointJudge
-from drenpa.judge.store import Store
+from drenpa.core.store import Store
 
 url, place, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 config = JudgeConfig(name="openai", model="m", base_url=url, key_env="JUDGE_KEY", concurrency=4)

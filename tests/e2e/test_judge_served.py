@@ -16,10 +16,10 @@ import pytest
 from drenpa.config import BaselineConfig, JudgeConfig
 from drenpa.core.knowledge import DIMENSIONS
 from drenpa.core.roles import Sampling
+from drenpa.core.store import Store
 from drenpa.judge.answers import EndpointGenerator
 from drenpa.judge.endpoint import EndpointJudge
 from drenpa.judge.judges import Case
-from drenpa.judge.store import Store
 
 pytestmark = pytest.mark.slow
 START_S = 600.0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -224,6 +226,23 @@ def test_a_cache_forgets_nothing_and_knows_the_whole_request(tmp_path):
         assert cache.get(dict(reversed(request.items()))) == Reply("yes", "stop", 3, 1, 0.5)
         assert cache.get(request | {"temperature": 0.1}) is None
         assert cache.spent() == 0.5
+
+
+def test_what_an_older_file_holds_is_not_paid_for_again(tmp_path):
+    request = {"at": "", "model": "m", "messages": [{"role": "user", "content": "ཀ"}]}
+    with contextlib.closing(sqlite3.connect(tmp_path / "c.sqlite")) as older:
+        older.execute(
+            "CREATE TABLE replies (key TEXT PRIMARY KEY, request TEXT, reply TEXT, finish TEXT, "
+            "input_tokens INTEGER, output_tokens INTEGER, cost REAL, created TEXT)"
+        )
+        text = json.dumps(request, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+        row = ("a digest", text, "yes", "stop", 3, 1, 0.5, "2026-01-01T00:00:00+00:00")
+        older.execute("INSERT INTO replies VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        older.commit()
+    for _ in range(2):
+        with ReplyCache(tmp_path / "c.sqlite") as cache:
+            assert cache.get(request) == Reply("yes", "stop", 3, 1, 0.5)
+            assert cache.spent() == 0.5
 
 
 def test_a_file_that_is_no_cache_is_refused_by_name(tmp_path):

@@ -15,10 +15,10 @@ from drenpa.core.errors import ConfigError, DataError
 from drenpa.core.knowledge import DIMENSIONS, KINDS
 from drenpa.core.records import Record, Verdict
 from drenpa.core.roles import Sampling
+from drenpa.core.store import Store
 from drenpa.judge.answers import CHUNK, Answer, choose_items, sample_answers
 from drenpa.judge.bench import judge_answers, plan_benchmark
 from drenpa.judge.judges import Case, Opinion
-from drenpa.judge.store import Store
 from drenpa.judge.summary import summarise
 
 

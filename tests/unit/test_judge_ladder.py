@@ -15,6 +15,7 @@ from drenpa.config import BenchmarkConfig, JudgeConfig
 from drenpa.core.errors import ConfigError, DataError
 from drenpa.core.knowledge import DIMENSIONS
 from drenpa.core.records import Record, Vote
+from drenpa.core.store import Store
 from drenpa.judge.answers import Answer
 from drenpa.judge.bench import ask_judges
 from drenpa.judge.judges import Case, Opinion
@@ -25,7 +26,6 @@ from drenpa.judge.probability import MARK, Shares
 from drenpa.judge.recorded import Recorded, RecordedJudge, read_recording, write_recording
 from drenpa.judge.reference import ReferenceJudge
 from drenpa.judge.rules import RulesJudge, bounds, broken_rules
-from drenpa.judge.store import Store
 from drenpa.judge.summary import fail_above, reading_rates
 
 QUESTION = "What should I do when a child has burned her hand?"

@@ -20,11 +20,12 @@ from drenpa.core.progress import track
 from drenpa.core.records import Verdict
 from drenpa.core.roles import Finish
 from drenpa.core.statistics import cell_percent
+from drenpa.core.store import Store
 from drenpa.judge.answers import Answer
+from drenpa.judge.bench import STORE
 from drenpa.judge.judges import Case, Opinion
 from drenpa.judge.ladder import Setting, load_judge, members_of
 from drenpa.judge.panel import combine, panel_name
-from drenpa.judge.store import STORE, Store
 
 MEAN = "mean"
 Scores = Mapping[Dimension, Sequence[float | None]]

@@ -4,17 +4,17 @@ again."""
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
+import math
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from drenpa.core.errors import ArtefactError
+from drenpa.core.store import Store, content_key
 
 Request = Mapping[str, Any]
 """Everything that decides a reply: where it is asked, the model, the messages, the settings."""
@@ -37,28 +37,15 @@ class Reply:
 
 
 class ReplyCache:
-    """Replies in one SQLite file; each is on disk before the next is waited for.
+    """Replies with their requests in a store of their own, so that what they cost can be summed.
 
     The keys in use are told by `key_of`. No key to a service is ever part of a request.
     """
 
     def __init__(self, path: Path) -> None:
         """raises: ArtefactError when the file is there and is no such cache."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.path = path
-        self._rows = sqlite3.connect(path, timeout=30.0, check_same_thread=False)
-        try:
-            self._rows.execute(
-                "CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, request TEXT NOT NULL, "
-                "reply TEXT NOT NULL, finish TEXT NOT NULL, input_tokens INTEGER NOT NULL, "
-                "output_tokens INTEGER NOT NULL, cost REAL NOT NULL, created TEXT NOT NULL)"
-            )
-            self._rows.commit()
-        except sqlite3.DatabaseError as error:
-            self._rows.close()
-            raise ArtefactError(
-                f"{path}: is no cache of replies ({error}); move it away and run again"
-            ) from None
+        self._store = Store(path)
+        _take_over(path, self._store)
 
     def __enter__(self) -> ReplyCache:
         return self
@@ -69,47 +56,46 @@ class ReplyCache:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._rows.close()
+        self._store.close()
 
     def get(self, request: Request) -> Reply | None:
         """Return the reply to exactly this request, if there was one."""
-        row = self._rows.execute(
-            "SELECT reply, finish, input_tokens, output_tokens, cost FROM replies WHERE key = ?",
-            (key_of(request),),
-        ).fetchone()
-        return None if row is None else Reply(*row)
+        kept = self._store.get(key_of(request))
+        return None if kept is None else Reply(**kept["reply"])
 
     def put(self, request: Request, reply: Reply) -> None:
         """Keep a reply; it is on disk when this returns."""
-        with contextlib.closing(self._rows.cursor()) as cursor:
-            cursor.execute(
-                "INSERT OR REPLACE INTO replies VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    key_of(request),
-                    _canonical(request),
-                    reply.text,
-                    reply.finish,
-                    reply.input_tokens,
-                    reply.output_tokens,
-                    reply.cost,
-                    datetime.now(UTC).isoformat(timespec="seconds"),
-                ),
-            )
-        self._rows.commit()
+        created = datetime.now(UTC).isoformat(timespec="seconds")
+        _keep(self._store, request, reply, created)
 
     def spent(self) -> float:
         """Return what all the replies in the file cost."""
-        return float(self._rows.execute("SELECT TOTAL(cost) FROM replies").fetchone()[0])
+        return math.fsum(kept["reply"]["cost"] for kept in self._store.values())
 
 
 def key_of(request: Request) -> str:
-    """Return the sha256 of the whole request, whatever the order of its parts.
+    """Return the digest of the whole request, whatever the order of its parts.
 
     >>> key_of({"a": 1, "b": 2}) == key_of({"b": 2, "a": 1})
     True
     """
-    return hashlib.sha256(_canonical(request).encode()).hexdigest()
+    return content_key("reply with its request", request)
 
 
-def _canonical(request: Request) -> str:
-    return json.dumps(request, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+def _keep(store: Store, request: Request, reply: Reply, created: str) -> None:
+    kept = {"request": request, "reply": asdict(reply), "created": created}
+    store.put(key_of(request), kept)
+
+
+def _take_over(path: Path, store: Store) -> None:
+    """Bring what an older file has in a table of its own into the store."""
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'replies'").fetchone():
+            return
+        rows = database.execute(
+            "SELECT request, created, reply, finish, input_tokens, output_tokens, cost FROM replies"
+        ).fetchall()
+        for request, created, *reply in rows:
+            _keep(store, json.loads(request), Reply(*reply), created)
+        database.execute("DROP TABLE replies")
+        database.commit()

@@ -13,8 +13,8 @@ from drenpa.core.knowledge import KINDS
 from drenpa.core.progress import track
 from drenpa.core.records import Record
 from drenpa.core.roles import Draft, Finish, Generator, Sampling
+from drenpa.core.store import Store, content_key
 from drenpa.judge.client import ChatClient, EndpointError, Reply, spread
-from drenpa.judge.store import Store, content_key
 
 CHUNK = 32  # questions answered at once; part of every answer's random stream, so it stays fixed
 

@@ -30,6 +30,7 @@ from drenpa.core.progress import track
 from drenpa.core.prompts import load_prompt
 from drenpa.core.records import Record, Row, Verdict, Vote
 from drenpa.core.roles import Generator, Sampling
+from drenpa.core.store import Store, content_key
 from drenpa.judge.answers import Answer, EndpointGenerator, choose_items, sample_answers
 from drenpa.judge.judges import Case, Judge, Opinion
 from drenpa.judge.ladder import (
@@ -43,9 +44,10 @@ from drenpa.judge.ladder import (
     revision_of,
 )
 from drenpa.judge.panel import combine, panel_card, panel_name
-from drenpa.judge.store import STORE, Store, content_key
 from drenpa.judge.summary import fail_above, reading_rates, summarise
 from drenpa.judge.with_memory import ROUTES, AskablePolicy, OpenMemory, Recall, opened
+
+STORE = "benchmark-store.sqlite"
 
 
 def plan_benchmark(

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 from drenpa.config import EndpointConfig
 from drenpa.core.errors import ConfigError, ScoringError
 from drenpa.core.roles import Finish
-from drenpa.judge.store import Store, content_key
+from drenpa.core.store import Store, content_key
 
 LONGEST_BODY = 1 << 20  # bytes of a reply; what is longer is no reply
 GIVE_UP = 24  # requests that fail one after another before no further one is sent

@@ -12,10 +12,10 @@ from drenpa.config import JudgeConfig
 from drenpa.core.errors import PromptError
 from drenpa.core.knowledge import DIMENSIONS, Dimension
 from drenpa.core.prompts import Prompt, load_prompt
+from drenpa.core.store import Store
 from drenpa.judge.client import ChatClient, EndpointError, spread
 from drenpa.judge.judges import Case, Opinion
 from drenpa.judge.rubric import order_of, reply_example, reply_schema, rubric_lines
-from drenpa.judge.store import Store
 from drenpa.judge.verdict import parse_verdict
 
 MAX_REPLY_TOKENS = 1024

@@ -16,6 +16,7 @@ from drenpa.core.artefacts import Artefact, as_input, file_input, model_input
 from drenpa.core.errors import ConfigError
 from drenpa.core.knowledge import DIMENSIONS
 from drenpa.core.roles import Scorer
+from drenpa.core.store import Store
 from drenpa.judge.critic_judge import CriticJudge
 from drenpa.judge.endpoint import EndpointJudge, judge_prompt
 from drenpa.judge.judges import Judge
@@ -26,7 +27,6 @@ from drenpa.judge.recorded import RecordedJudge
 from drenpa.judge.reference import ReferenceJudge
 from drenpa.judge.rubric import rubric_lines
 from drenpa.judge.rules import RulesJudge
-from drenpa.judge.store import Store
 
 LoadScorer = Callable[[Artefact], Scorer]
 READERS = ("offline", "local")

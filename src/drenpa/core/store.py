@@ -1,4 +1,4 @@
-"""The store: what has been answered, replied and judged, under a digest of all that it rests on.
+"""The store: what has been replied, answered and judged, under a digest of all that it rests on.
 
 A run that goes on after a kill, a second run, another strategy that gives the same answer: each
 asks here first, so nothing is computed or paid for twice. Nothing can be misaligned either, since
@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -20,7 +21,6 @@ from typing import Any
 
 from drenpa.core.errors import ArtefactError
 
-STORE = "benchmark-store.sqlite"
 BUSY_S = 60.0  # to wait for another process that writes
 
 
@@ -50,8 +50,8 @@ class Store:
             )
         except (sqlite3.Error, OSError) as error:
             raise ArtefactError(
-                f"{path}: cannot be opened as a store of answers and verdicts ({error}); name "
-                "another file with benchmark.store, or move this one away"
+                f"{path}: cannot be opened as a store of what was answered ({error}); name another "
+                "file, or move this one away"
             ) from error
 
     def get(self, key: str) -> Any:
@@ -68,9 +68,20 @@ class Store:
                 (key, json.dumps(value)),
             )
 
+    def values(self) -> Iterator[Any]:
+        """Yield every value, in no order that means anything."""
+        with self._lock:
+            rows = self._run("SELECT value FROM entries", ()).fetchall()
+        return (json.loads(value) for (value,) in rows)
+
     def __len__(self) -> int:
         with self._lock:
             return int(self._run("SELECT count(*) FROM entries", ()).fetchone()[0])
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with self._lock:
+            self._database.close()
 
     def __enter__(self) -> Store:
         return self
@@ -81,14 +92,13 @@ class Store:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        with self._lock:
-            self._database.close()
+        self.close()
 
     def _run(self, statement: str, values: tuple[str, ...]) -> sqlite3.Cursor:
         try:
             return self._database.execute(statement, values)
         except sqlite3.Error as error:
             raise ArtefactError(
-                f"{self._path}: the store of answers and verdicts failed ({error}); what is in it "
-                "is kept: mend the place or name another file with benchmark.store"
+                f"{self._path}: the store of what was answered failed ({error}); what is in it is "
+                "kept: mend the place, or name another file"
             ) from error
