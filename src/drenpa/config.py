@@ -507,7 +507,7 @@ def load_recipe(
 
     A recipe that begins with `extends: OTHER.yaml` is laid over that one, which stands beside it.
     Mappings are merged key by key, lists are replaced; `strategies.memory.…` in a setting names a
-    list entry by its name, `strategies.0.…` by its place. Paths of data files in the recipe are
+    list entry by its name, `strategies.0.…` by its place. Paths of files and models to be read are
     relative to the recipe's folder when they exist there, and to the working folder otherwise.
 
     raises: ConfigError with every fault, a line each, as `file: key: what is wrong`; the file is
@@ -633,37 +633,45 @@ def _set(tree: dict[str, Any], setting: str) -> str:
     return ""
 
 
+_PATHS = (
+    "model",
+    "corpus.records.*",
+    "corpus.rankings.*",
+    "corpus.benchmark.*",
+    "memory.past",
+    "benchmark.judge.file",
+    "benchmark.judge.model",
+    "benchmark.judge.members.*.file",
+    "benchmark.judge.members.*.model",
+    "benchmark.baselines.*",
+    "benchmark.baselines.*.model",
+    "report.people.*",
+)
+"""What may name a file or folder to be read; `*` is every entry of a list, or its one string."""
+
+
 def _anchor(tree: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Resolve data files that stand beside the recipe."""
+    """Make absolute what a recipe names and what stands beside it; leave all else as it is."""
 
-    def beside(name: Any) -> Any:
-        known = isinstance(name, str) and name not in ("", "starter")
-        return str(folder / name) if known and (folder / name).exists() else name
+    def beside(value: Any, steps: Sequence[str]) -> Any:
+        if not steps:
+            known = isinstance(value, str) and value not in ("", "starter")
+            return str(folder / value) if known and (folder / value).exists() else value
+        step, rest = steps[0], steps[1:]
+        if step == "*":
+            entries = [value] if isinstance(value, str) else value
+            return [beside(v, rest) for v in entries] if isinstance(entries, list) else value
+        if isinstance(value, Mapping) and step in value and not (step == "model" and asked(value)):
+            return {**value, step: beside(value[step], rest)}
+        return value
 
-    anchored = dict(tree)
-    corpus = tree.get("corpus")
-    if isinstance(corpus, dict):
-        anchored["corpus"] = corpus = dict(corpus)
-        for key in ("records", "rankings", "benchmark"):
-            names = corpus.get(key)
-            if isinstance(names, str):
-                names = [names]
-            if isinstance(names, list):
-                corpus[key] = [beside(name) for name in names]
-    benchmark = tree.get("benchmark")
-    judge = benchmark.get("judge") if isinstance(benchmark, dict) else None
-    if isinstance(benchmark, dict) and isinstance(judge, dict):
-        members = judge.get("members")
-        judge = {**judge, **({"file": beside(judge["file"])} if "file" in judge else {})}
-        if isinstance(members, list):
-            judge["members"] = [
-                {**member, "file": beside(member["file"])}
-                if isinstance(member, dict) and "file" in member
-                else member
-                for member in members
-            ]
-        anchored["benchmark"] = {**benchmark, "judge": judge}
-    return anchored
+    def asked(value: Mapping[str, Any]) -> bool:
+        """Say whether `model` is a name that an endpoint knows, and no path."""
+        return bool(value.get("base_url") or value.get("endpoint") or value.get("name") == "openai")
+
+    for path in _PATHS:
+        tree = beside(tree, path.split("."))
+    return tree
 
 
 def _own_faults(error: ValidationError) -> list[ErrorDetails]:

@@ -363,6 +363,26 @@ def test_data_files_beside_the_recipe_are_found_from_any_folder(write, tmp_path,
     assert corpus.benchmark == ("starter",)
 
 
+def test_models_and_former_runs_beside_the_recipe_are_found_from_any_folder(
+    write, tmp_path, monkeypatch
+):
+    monkeypatch.chdir("/")
+    for name in ("tiny", "old", "judge"):
+        (tmp_path / name).mkdir()
+    recipe = load_recipe(
+        write(
+            "name: x\nmodel: tiny\nmemory: {past: old}\nbenchmark: {judge: {name: local, model: "
+            "judge}, baselines: [tiny, smollm2-135m, {name: b, model: tiny, base_url: http://a/v1}]}\n"
+        )
+    )
+    assert recipe.model == str(tmp_path / "tiny")
+    assert recipe.memory is not None
+    assert recipe.memory.past == str(tmp_path / "old")
+    assert recipe.benchmark.judge.model == str(tmp_path / "judge")
+    models = [baseline.model for baseline in recipe.benchmark.baselines]
+    assert models == [str(tmp_path / "tiny"), "smollm2-135m", "tiny"]
+
+
 def test_a_file_called_starter_does_not_hide_the_starter_corpus(write, tmp_path):
     (tmp_path / "starter").write_text("")
     assert load_recipe(write("name: x\ncorpus: {records: starter}")).corpus.records == ("starter",)
