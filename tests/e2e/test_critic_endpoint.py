@@ -40,7 +40,7 @@ class Service:
 def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
     """A chat endpoint that says "Right, since it names the parts."."""
     monkeypatch.setenv("TEACHER_KEY", KEY)
-    monkeypatch.setattr("drenpa.critic.client.FIRST_WAIT_S", 0.02)
+    monkeypatch.setattr("drenpa.core.endpoint.FIRST_WAIT_S", 0.02)
     told = Service()
 
     class Handler(BaseHTTPRequestHandler):

@@ -31,13 +31,13 @@ from tests.hostile_server import (
 )
 
 from drenpa.config import BaselineConfig, JudgeConfig
+from drenpa.core.endpoint import GIVE_UP
 from drenpa.core.errors import ScoringError
 from drenpa.core.records import Record
 from drenpa.core.roles import Sampling
 from drenpa.core.store import Store
 from drenpa.judge.answers import Answer, EndpointGenerator, sample_answers
 from drenpa.judge.bench import judge_answers
-from drenpa.judge.client import GIVE_UP
 from drenpa.judge.endpoint import EndpointJudge
 from drenpa.judge.judges import Case, Opinion
 
@@ -101,6 +101,13 @@ def test_the_server_says_when_to_come_again_and_is_obeyed() -> None:
         ((_, opinion),) = EndpointJudge(config(server)).judge([Case("question 0", "a")])
         assert opinion.scores == SCORES
         assert time.monotonic() - began > 0.55
+
+
+def test_a_server_that_asks_for_a_day_is_not_waited_for() -> None:
+    with hostile(lambda body, before: fails(429, "86400")) as server:
+        with pytest.raises(ScoringError, match="asks to wait 86400 s"):
+            list(EndpointJudge(config(server)).judge([Case("question 0", "a")]))
+        assert server.asked.total() == 1
 
 
 def test_of_many_cases_each_is_scored_or_unscored_and_a_second_run_asks_only_for_the_rest(

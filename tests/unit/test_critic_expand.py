@@ -12,11 +12,12 @@ import pytest
 from pydantic import ValidationError
 
 from drenpa.config import ExpandConfig
+from drenpa.core.endpoint import Reply
 from drenpa.core.errors import ArtefactError, ConfigError, ScoringError
 from drenpa.core.knowledge import PROMPT_LANGUAGES
 from drenpa.core.prompts import load_prompt
 from drenpa.core.records import Candidate, Ranking
-from drenpa.critic.cache import Reply, ReplyCache
+from drenpa.critic.cache import ReplyCache
 from drenpa.critic.expand import (
     SLOTS,
     Endpoint,

@@ -8,32 +8,17 @@ import json
 import math
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from drenpa.core.endpoint import Reply
 from drenpa.core.store import Store, content_key
 
 Request = Mapping[str, Any]
 """Everything that decides a reply: where it is asked, the model, the messages, the settings."""
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What came back.
-
-    text:          trimmed; empty when the service said nothing.
-    input_tokens, output_tokens: as the service counted them; 0 where it does not say.
-    cost:          in the currency of the prices; 0 without prices.
-    """
-
-    text: str
-    finish: str = "stop"
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cost: float = 0.0
 
 
 class ReplyCache:

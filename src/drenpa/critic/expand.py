@@ -16,12 +16,13 @@ from typing import Literal
 
 from drenpa.config import ExpandConfig
 from drenpa.core.artefacts import counted, write_text
+from drenpa.core.endpoint import Endpoint, Reply
 from drenpa.core.errors import ScoringError
 from drenpa.core.progress import track
 from drenpa.core.prompts import Prompt, load_prompt
 from drenpa.core.records import Candidate, Ranking
-from drenpa.critic.cache import Reply, ReplyCache, Request, key_of
-from drenpa.critic.client import Endpoint, EndpointWriter, LocalWriter, Writer
+from drenpa.critic.cache import ReplyCache, Request, key_of
+from drenpa.critic.client import EndpointWriter, LocalWriter, Writer
 from drenpa.critic.examples import dump_lines
 from drenpa.critic.faithful import CHECK_SLOTS, unfaithful, unsupported_claims
 
@@ -121,8 +122,8 @@ def writers_of(config: ExpandConfig) -> tuple[Writer, Writer | None]:
                 price_in=config.price_in,
                 price_out=config.price_out,
                 max_cost=config.max_cost,
-                max_tokens=config.max_tokens,
-            )
+            ),
+            max_tokens=config.max_tokens,
         )
 
     return writer(config.model), writer(config.checker) if config.checker else None

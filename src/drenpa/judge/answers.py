@@ -8,13 +8,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from drenpa.config import BaselineConfig
+from drenpa.core.endpoint import EndpointError, Reply, spread
 from drenpa.core.errors import DataError, ScoringError
 from drenpa.core.knowledge import KINDS
 from drenpa.core.progress import track
 from drenpa.core.records import Record
 from drenpa.core.roles import Draft, Finish, Generator, Sampling
 from drenpa.core.store import Store, content_key
-from drenpa.judge.client import ChatClient, EndpointError, Reply, spread
+from drenpa.judge.client import chat_client
 
 CHUNK = 32  # questions answered at once; part of every answer's random stream, so it stays fixed
 
@@ -108,7 +109,7 @@ class EndpointGenerator:
 
     def __init__(self, config: BaselineConfig, instruction: str, store: Store) -> None:
         """raises: ConfigError when the endpoint's settings lack something."""
-        self._client = ChatClient(config, f"benchmark.baselines.{config.name}", store)
+        self._client = chat_client(config, f"benchmark.baselines.{config.name}", store)
         self._concurrency = config.concurrency
         self._instruction = instruction
 

@@ -9,11 +9,12 @@ from dataclasses import replace
 from typing import Any
 
 from drenpa.config import JudgeConfig
+from drenpa.core.endpoint import EndpointError, spread
 from drenpa.core.errors import PromptError
 from drenpa.core.knowledge import DIMENSIONS, Dimension
 from drenpa.core.prompts import Prompt, load_prompt
 from drenpa.core.store import Store
-from drenpa.judge.client import ChatClient, EndpointError, spread
+from drenpa.judge.client import chat_client
 from drenpa.judge.judges import Case, Opinion
 from drenpa.judge.rubric import order_of, reply_example, reply_schema, rubric_lines
 from drenpa.judge.verdict import parse_verdict
@@ -41,7 +42,7 @@ class EndpointJudge:
         raises: ConfigError without a model name, a key or the `openai` package; PromptError when
                 the prompt has other slots.
         """
-        self._client = ChatClient(config, "benchmark.judge", store)
+        self._client = chat_client(config, "benchmark.judge", store)
         self._config = config
         self._language = language
         self._prompt = judge_prompt(config.prompt, language)

@@ -1,0 +1,441 @@
+"""A chat model behind any OpenAI-compatible endpoint, and many requests to it at once.
+
+Whatever the server does, a request ends with a reply or a reason, in bounded time and memory. The
+client keeps to a pace and to a sum of money, tries again what may yet succeed, waits as long as the
+server asks, and leaves a server alone that only fails.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import os
+import random
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from itertools import islice
+from threading import Lock
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from drenpa.core.errors import ConfigError, ScoringError
+from drenpa.core.roles import Finish
+from drenpa.core.store import Store, content_key
+from drenpa.core.text import brief
+from drenpa.core.waiting import retry_after_s
+
+FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0
+LONGEST_TOLD_S = 900.0  # a server that asks for more patience is not asked again in this run
+LONGEST_BODY = 1 << 20  # bytes of a reply; what is longer is no reply
+GIVE_UP = 24  # requests that fail one after another before no further one is sent
+BYTES_A_TOKEN = 3
+"""UTF-8 bytes a token has at least, on the average of a text: English has four and more, Chinese
+and Tibetan about one sign of three bytes."""
+_AGAIN = frozenset({408, 409, 425, 429})  # besides these, every server fault is tried again
+_FOR_ALL = frozenset({401, 402, 403, 404})  # every further request would meet them as well
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Message = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A service, the model there, and how it is asked.
+
+    base_url:   empty for the client's own default.
+    key_env:    the environment variable that holds the key; keys are never written anywhere.
+    timeout_s:  for a whole reply.
+    retries:    how often a request is tried again after a full queue, a fault or a timeout.
+    requests_per_minute: 0 for no limit.
+    price_in, price_out: of a million tokens, in any currency; 0 where it costs nothing.
+    max_cost:   what all replies together may cost, with what was spent before; 0 for no limit.
+    request:    laid over each request of `ask`; None leaves a key out.
+    """
+
+    model: str
+    base_url: str = ""
+    key_env: str = "OPENAI_API_KEY"
+    timeout_s: float = 60.0
+    retries: int = 5
+    requests_per_minute: int = 0
+    price_in: float = 0.0
+    price_out: float = 0.0
+    max_cost: float = 0.0
+    request: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back.
+
+    text:   empty when the service said nothing.
+    finish: whether the limit of tokens cut it.
+    input_tokens, output_tokens: as the service counted them; 0 where it does not say.
+    cost:   in the currency of the prices; 0 without prices.
+    """
+
+    text: str
+    finish: Finish = "stop"
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost: float = 0.0
+
+
+class EndpointError(Exception):
+    """This request got no reply; another may, unless the reason holds `for_all`.
+
+    said: the service's own words about it, without the key.
+    """
+
+    def __init__(self, why: str, *, for_all: bool = False, said: str = "") -> None:
+        super().__init__(why)
+        self.for_all = for_all
+        self.said = said
+
+
+class Purse:
+    """What may still be spent. Before a request is sent, the most it may cost is held back."""
+
+    def __init__(self, limit: float, spent: float = 0.0) -> None:
+        """limit: 0 for none."""
+        self.limit = limit
+        self.spent = spent
+        self.held = 0.0
+        self._lock = Lock()
+
+    def hold(self, most: float) -> None:
+        """raises: EndpointError, for all, when the sum might be passed."""
+        with self._lock:
+            if self.limit and self.spent + self.held + most > self.limit:
+                raise EndpointError(
+                    f"max_cost {self.limit:g}: {self.spent:.4g} is spent, {self.held:.4g} is held "
+                    f"back for requests under way, and the next may cost {most:.4g}; raise it to "
+                    "go on",
+                    for_all=True,
+                )
+            self.held += most
+
+    def settle(self, most: float, cost: float) -> None:
+        """Replace what was held back by what it cost."""
+        with self._lock:
+            self.held -= most
+            self.spent += cost
+
+
+class ChatClient:
+    """Sends chats, from as many threads as there are, and knows which replies it already has.
+
+    place: of its settings in the recipe, for errors.
+    store: of the replies of `ask`; without one every request is sent.
+    """
+
+    def __init__(self, endpoint: Endpoint, place: str, store: Store | None = None) -> None:
+        """raises: ConfigError when the model's name, the key or the `openai` package is missing, or
+        a setting is impossible."""
+        self._key = _checked_key(endpoint, place)
+        self._client = _client(endpoint, place, self._key)
+        weakref.finalize(self, self._client.close)  # its connections stay open between requests
+        self.endpoint = endpoint
+        self._place = place
+        self._store = store
+        self._pace = _Pace(endpoint.requests_per_minute)
+        self._purse = Purse(endpoint.max_cost)
+        self._lock = Lock()
+        self._failed_in_a_row = 0
+        self._last_fault = ""
+
+    @property
+    def host(self) -> str:
+        """Where it asks; never a key."""
+        return str(self._client.base_url.host)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What of the settings a reply depends on."""
+        return {
+            "model": self.endpoint.model,
+            "base_url": str(self._client.base_url),
+            "request": dict(self.endpoint.request),
+        }
+
+    def ask(
+        self, messages: Sequence[Message], *, turn: Sequence[int] = (), **settings: Any
+    ) -> Reply:
+        """Return the reply to a chat, from the store or else from the service.
+
+        turn:     which of several replies to the same request is wanted.
+        settings: of the request, such as temperature; the endpoint's `request` is laid over them.
+        raises:   EndpointError when none comes; ScoringError when none ever will, since the
+                  endpoint refuses the key, does not know the model, or the money is spent.
+        """
+        request = {"model": self.endpoint.model, "messages": list(messages), **settings}
+        request |= self.endpoint.request
+        request = {name: value for name, value in request.items() if value is not None}
+        key = content_key("reply", [str(self._client.base_url), request, list(turn)])
+        known = self._store.get(key) if self._store is not None else None
+        if known is not None:
+            return Reply(**known)
+        try:
+            reply = self.send(request, self._purse)
+        except EndpointError as fault:
+            if not fault.for_all:
+                raise
+            raise ScoringError(
+                f"{self.endpoint.model} at {self.host}: {fault}; check the key in "
+                f"${self.endpoint.key_env}, {self._place}.model and {self._place}.base_url"
+            ) from None
+        if self._store is not None:
+            self._store.put(key, asdict(reply))
+        return reply
+
+    def send(self, request: Mapping[str, Any], purse: Purse) -> Reply:
+        """Return the service's reply to a request's body, asked for again while there is hope.
+
+        raises: EndpointError when none comes.
+        """
+        if self._failed_in_a_row >= GIVE_UP:
+            raise EndpointError(
+                f"not asked: the endpoint failed {GIVE_UP} times in a row, last: {self._last_fault}"
+            )
+        try:
+            reply = self._tried(request, purse)
+        except EndpointError as fault:
+            with self._lock:
+                self._failed_in_a_row += 1
+                self._last_fault = str(fault)
+            raise
+        with self._lock:
+            self._failed_in_a_row = 0
+        return reply
+
+    def most(self, request: Mapping[str, Any]) -> tuple[int, int, float]:
+        """Return the most input tokens, output tokens and money that a request may take."""
+        text = "".join(str(message["content"]) for message in request["messages"])
+        tokens = len(text.encode(errors="replace")) // BYTES_A_TOKEN
+        tokens += 8 * len(request["messages"])
+        written = int(request.get("max_tokens") or request.get("max_completion_tokens") or 0)
+        return tokens, written, self._cost(tokens, written)
+
+    def _tried(self, request: Mapping[str, Any], purse: Purse) -> Reply:
+        most = self.most(request)[2]
+        for attempt in range(self.endpoint.retries + 1):
+            purse.hold(most)
+            self._pace.turn()
+            try:
+                reply = self._fetch(request)
+            except _RetryError as fault:
+                purse.settle(most, most if fault.may_cost else 0.0)
+                last = fault
+            except EndpointError:
+                purse.settle(most, 0.0)
+                raise
+            except BaseException:
+                purse.settle(most, most)
+                raise
+            else:
+                purse.settle(most, reply.cost)
+                return reply
+            if last.wait_s is not None:
+                self._pace.pause(last.wait_s)
+            if attempt < self.endpoint.retries:
+                time.sleep(_backoff_s(attempt, last.wait_s))
+        raise EndpointError(str(last), said=last.said)
+
+    def _fetch(self, request: Mapping[str, Any]) -> Reply:
+        """Ask once.
+
+        raises: _RetryError where another try may help, else EndpointError.
+        """
+        import openai
+
+        broken = _broken_lines()
+        rest = {k: v for k, v in request.items() if k not in ("model", "messages")}
+        try:
+            with self._client.chat.completions.with_streaming_response.create(
+                model=request["model"], messages=request["messages"], extra_body=rest
+            ) as response:
+                return self._reply(_body(response.iter_bytes(), self.endpoint.timeout_s))
+        except openai.APIStatusError as error:
+            raise self._refusal(error) from None
+        except openai.APITimeoutError as error:  # it may have written, and charge for it
+            raise _RetryError(
+                f"the endpoint failed: {type(error).__name__}", may_cost=True
+            ) from None
+        except openai.APIConnectionError as error:
+            raise _RetryError(f"the endpoint failed: {type(error).__name__}") from None
+        except openai.OpenAIError as error:
+            raise EndpointError(f"the endpoint failed: {type(error).__name__}") from None
+        except broken as error:
+            raise _RetryError(
+                f"the reply broke off: {type(error).__name__}", may_cost=True
+            ) from None
+
+    def _refusal(self, error: Any) -> EndpointError:
+        """What a status that is no success means."""
+        why = f"the endpoint answered {error.status_code}"
+        said = str(error.message)
+        said = brief(said.replace(self._key, "…") if self._key else said)
+        if error.status_code in _FOR_ALL or getattr(error, "code", None) == "insufficient_quota":
+            return EndpointError(why, for_all=True, said=said)
+        if error.status_code not in _AGAIN and error.status_code < 500:
+            return EndpointError(why, said=said)
+        wait_s = retry_after_s(error.response.headers.get("retry-after", ""), datetime.now(UTC))
+        if wait_s is not None and wait_s > LONGEST_TOLD_S:
+            asks = f"{why} and asks to wait {wait_s:.0f} s"
+            return EndpointError(asks, for_all=True, said=said)
+        return _RetryError(why, said=said, wait_s=wait_s)
+
+    def _reply(self, body: bytes) -> Reply:
+        try:
+            told = json.loads(body)
+            choice = told["choices"][0]
+            text = choice["message"].get("content") or ""
+            if not isinstance(text, str):
+                raise TypeError
+            usage = told.get("usage") or {}
+            read, written = (
+                int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens")
+            )
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
+            raise _RetryError("the endpoint's reply is no chat completion", may_cost=True) from None
+        finish: Finish = "length" if choice.get("finish_reason") == "length" else "stop"
+        return Reply(text, finish, read, written, self._cost(read, written))
+
+    def _cost(self, read: int, written: int) -> float:
+        return (read * self.endpoint.price_in + written * self.endpoint.price_out) / 1e6
+
+
+def spread(
+    work: Callable[[Item], Result], items: Sequence[Item], workers: int
+) -> Iterator[tuple[int, Result]]:
+    """Yield (place, result) of each item as it is ready, never more than `workers` at once.
+
+    Only a few items beyond these wait in a queue, however many there are. When the reader stops or
+    a result is an error, what has not begun is dropped.
+    """
+    pool = ThreadPoolExecutor(workers)
+    try:
+        feed = iter(enumerate(items))
+        running: dict[Future[Result], int] = {}
+        while True:
+            for place, item in islice(feed, 2 * workers - len(running)):
+                running[pool.submit(work, item)] = place
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                yield running.pop(future), future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+class _RetryError(EndpointError):
+    """A fault that may pass.
+
+    wait_s:   what the service asks for; None where it does not say.
+    may_cost: whether the service may have written, and charge for it.
+    """
+
+    def __init__(
+        self, why: str, *, said: str = "", wait_s: float | None = None, may_cost: bool = False
+    ) -> None:
+        super().__init__(why, said=said)
+        self.wait_s = wait_s
+        self.may_cost = may_cost
+
+
+class _Pace:
+    """Spreads requests evenly over time; a service that asks for patience is given it by all."""
+
+    def __init__(self, per_minute: int) -> None:
+        self._gap_s = 60.0 / per_minute if per_minute else 0.0
+        self._next = 0.0
+        self._lock = Lock()
+
+    def turn(self) -> None:
+        """Wait for one's turn."""
+        with self._lock:
+            now = time.monotonic()
+            mine = max(now, self._next)
+            self._next = mine + self._gap_s
+        if mine > now:
+            time.sleep(mine - now)
+
+    def pause(self, seconds: float) -> None:
+        """Let nobody begin for a while."""
+        with self._lock:
+            self._next = max(self._next, time.monotonic() + seconds)
+
+
+def _backoff_s(attempt: int, told_s: float | None) -> float:
+    """As long as was asked for, or twice as long each time; drawn by lot, so that many clients do
+    not come back together."""
+    if told_s is not None:
+        return told_s * random.uniform(1.0, 1.1)
+    return random.uniform(0.5, 1.0) * min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0**attempt)
+
+
+def _body(pieces: Iterator[bytes], seconds: float) -> bytes:
+    """Join the pieces of a reply, but not for ever and not without end."""
+    deadline = time.monotonic() + seconds
+    found = bytearray()
+    for piece in pieces:
+        found += piece
+        if len(found) > LONGEST_BODY:
+            raise _RetryError(f"the reply is longer than {LONGEST_BODY} bytes", may_cost=True)
+        if time.monotonic() > deadline:
+            raise _RetryError(f"the reply was not whole after {seconds:g} s", may_cost=True)
+    return bytes(found)
+
+
+def _broken_lines() -> tuple[type[Exception], ...]:
+    """Return what the HTTP library under the client raises in the middle of a reply; newer clients
+    stand on another one."""
+    found = []
+    for name in ("httpx", "httpx2"):
+        if importlib.util.find_spec(name) is not None:
+            found.append(importlib.import_module(name).HTTPError)
+    return tuple(found)
+
+
+def _checked_key(endpoint: Endpoint, place: str) -> str:
+    """Return the key, after what can be said of the settings before anything is asked."""
+    if not endpoint.model:
+        raise ConfigError(f"{place}.model: name the model that the endpoint is to run")
+    key = os.environ.get(endpoint.key_env, "")
+    if not key and not endpoint.base_url:
+        raise ConfigError(
+            f"{place}.key_env: the environment variable {endpoint.key_env} is empty; put the key "
+            f"there, or name a server of your own with {place}.base_url"
+        )
+    if endpoint.base_url and urlsplit(endpoint.base_url).scheme not in {"http", "https"}:
+        raise ConfigError(
+            f"{place}.base_url: '{endpoint.base_url}' is no address; write it as "
+            "http://host:port/v1"
+        )
+    if endpoint.max_cost and not (endpoint.price_in or endpoint.price_out):
+        raise ConfigError(
+            f"{place}.max_cost: is {endpoint.max_cost:g}, but without price_in and price_out "
+            "nothing is known to cost anything; give the prices"
+        )
+    return key
+
+
+def _client(endpoint: Endpoint, place: str, key: str) -> Any:
+    try:
+        import openai
+    except ImportError:
+        raise ConfigError(
+            f"{place}: an endpoint needs the client; install it with pip install 'drenpa[api]'"
+        ) from None
+    return openai.OpenAI(
+        api_key=key or "none",
+        base_url=endpoint.base_url or None,
+        timeout=endpoint.timeout_s,
+        max_retries=0,
+    )
