@@ -57,6 +57,10 @@ steps = st.one_of(
     ),
     st.tuples(st.just("undo"), st.fixed_dictionaries({"version": st.integers(1, 12)})),
     st.tuples(
+        st.just("suggest"),
+        st.fixed_dictionaries({"kind": kinds, "source": st.sampled_from(["model", "person"])}),
+    ),
+    st.tuples(
         st.just("add_candidate"),
         st.sampled_from([{"id": "x", "answer": "One."}, {"id": "y", "answer": "Two."}]),
     ),

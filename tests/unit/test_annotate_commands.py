@@ -128,6 +128,21 @@ def _annotated(path):
     return path
 
 
+def test_suggestions_go_from_a_file_into_the_store(run, tmp_path):
+    lines(tmp_path / "items.jsonl", [{"id": "a", "question": "Hm?"}])
+    run("add", "s.db", "items.jsonl")
+    row = {"id": "a", "label": "connection", "source": "model", "probability": 0.5}
+    lines(tmp_path / "suggested.jsonl", [row])
+    told = run("suggest", "s.db", "suggested.jsonl", "--by", "lead")
+    assert told.startswith("1 items stand with these suggestions, 0 are decided already")
+    with Store(tmp_path / "s.db") as store:
+        assert (store.item("a").kind, store.item("a").kind_source) == ("connection", "model")
+    lines(tmp_path / "suggested.jsonl", [row | {"id": "b"}])
+    assert "suggested.jsonl:1: field 'id': the store has no" in run(
+        "suggest", "s.db", "suggested.jsonl", code=1
+    )
+
+
 def test_a_store_that_is_not_there_is_a_wrong_argument(run):
     assert "does not exist" in run("status", "nothing.db", code=2)
 

@@ -342,3 +342,15 @@ def test_a_control_item_looks_like_any_other(desk, path):
     rows = re.findall(r"<tr>.*?</tr>", desk.client.get("/?phase=audit").text, re.DOTALL)[1:]
     cells = [re.findall(r"<td[^>]*>(.*?)</td>", row)[1:] for row in rows]
     assert cells[0] == cells[1] == ["What does a verb do?", "–", "audit"]
+
+
+def test_a_suggested_kind_says_who_suggests_it_and_why(desk, path):
+    with Store(path) as store:
+        content = {"kind": "connection", "source": "llm tiny", "reasons": ["both are <b>words</b>"]}
+        store.act("bo", "suggest", "lead", content, seen=1)
+    desk.am("Dolma")
+    text = desk.item("bo").text
+    assert "suggested by llm tiny: both are &lt;b&gt;words&lt;/b&gt;. Nobody has decided" in text
+    edit = QUESTION | {"question": "ཅི།", "kind": "foundation"}
+    assert desk.step("edit_question", edit, "bo").status_code == 303
+    assert "suggested by" not in desk.item("bo").text

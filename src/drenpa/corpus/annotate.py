@@ -421,16 +421,18 @@ def _gold_content(draft: GoldDraft) -> dict[str, Any]:
 
 
 def _import_content(draft: Draft, rule: AcceptanceRule) -> dict[str, Any]:
-    source = "draft"
+    content: dict[str, Any] = {"kind_source": "draft", "rule": asdict(rule)}
     if draft.kind is None:
-        suggestion = suggest_kind(draft.question, draft.answer, draft.tags)
-        source = suggestion.source if suggestion.label else ""
-        draft = draft.model_copy(update={"kind": suggestion.label or None})
-    return {
-        "draft": draft.model_dump(mode="json"),
-        "kind_source": source,
-        "rule": asdict(rule),
-    }
+        found = suggest_kind(draft.question, draft.answer, draft.tags)
+        content["kind_source"] = found.source if found.label else ""
+        if found.label:
+            draft = draft.model_copy(update={"kind": found.label})
+            content["suggestion"] = {
+                "kind": found.label,
+                "source": found.source,
+                "reasons": found.reasons[:3],
+            }
+    return {"draft": draft.model_dump(mode="json"), **content}
 
 
 def accepted_records(items: Iterable[Item]) -> list[Record]:

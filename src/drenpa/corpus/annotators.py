@@ -27,6 +27,7 @@ from drenpa.corpus.rounds import Event, Gold, Item, standing
 PAUSE = 30 * 60  # seconds; who does nothing for longer was away
 TOGETHER = 1.0  # seconds; steps closer than this came in with a sheet
 _KINDS: tuple[Kind, ...] = get_args(Kind)
+_NO_WORK = ("import", "suggest", "assign")  # what programs and leads do, not annotators
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,9 @@ class AnnotatorReport:
 def report_annotators(store: Store, *, seed: int = 1) -> list[AnnotatorReport]:
     """Return a report on everybody who took a step, by name."""
     items = store.items()
-    events = [event for event in store.events() if event.action not in ("import", "assign")]
+    events = [event for event in store.events() if event.action not in _NO_WORK]
     histories = {item.id: standing(store.history(item.id)) for item in items}
-    kept = [event for history in histories.values() for event in history]
+    kept = [e for history in histories.values() for e in history if e.action not in _NO_WORK]
     when = {
         (event.item, event.actor): event.number
         for event in sorted(kept, key=lambda event: event.number)

@@ -27,7 +27,7 @@ from drenpa.core.records import Record
 from drenpa.core.text import units
 
 Floats = NDArray[np.float64]
-Source = Literal["rules", "model", "person"]
+Source = Literal["rules", "model"]
 
 _STRONG, _WEAK = 2.0, 1.0
 _PHRASES: Mapping[str, Mapping[float, str]] = {
@@ -204,6 +204,16 @@ def train_classifier(texts: Sequence[str], labels: Sequence[str]) -> Classifier:
 
 
 @dataclass(frozen=True)
+class Bin:
+    """Suggestions of about the same probability: how many, the mean probability, and what share
+    of them came true."""
+
+    n: int
+    claimed: float
+    right: float
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """How suggestions agree with people's labels.
 
@@ -211,6 +221,7 @@ class Evaluation:
     f1:          of each label; macro_f1 is their mean.
     calibration: mean over ten bins of |probability − accuracy|, weighted by the bins' counts; NaN
                  where no probabilities were given.
+    bins:        those of the ten that hold any, least sure first.
     """
 
     n: int
@@ -219,6 +230,7 @@ class Evaluation:
     macro_f1: float
     confusion: Mapping[str, Mapping[str, int]]
     calibration: float
+    bins: tuple[Bin, ...] = ()
 
 
 def evaluate(
@@ -235,13 +247,16 @@ def evaluate(
         total = sum(confusion[name].values()) + sum(row[name] for row in confusion.values())
         f1[name] = 2 * hits / total if total else 0.0
     right = [label == suggestion for label, suggestion in zip(labels, suggested, strict=True)]
+    bins = _bins(right, probabilities)
+    gaps = sum(found.n * abs(found.claimed - found.right) for found in bins)
     return Evaluation(
         n=len(labels),
         accuracy=sum(right) / len(right) if right else math.nan,
         f1=f1,
         macro_f1=sum(f1.values()) / len(f1) if f1 else math.nan,
         confusion={name: dict(row) for name, row in confusion.items()},
-        calibration=_calibration(right, probabilities) if probabilities else math.nan,
+        calibration=gaps / len(right) if bins else math.nan,
+        bins=bins,
     )
 
 
@@ -286,11 +301,16 @@ def _terms(text: str) -> list[str]:
     return pieces + [f"{first} {second}" for first, second in itertools.pairwise(pieces)]
 
 
-def _calibration(right: Sequence[bool], probabilities: Sequence[float]) -> float:
+def _bins(right: Sequence[bool], probabilities: Sequence[float]) -> tuple[Bin, ...]:
+    """Suggestions by tenths of probability; none where no probabilities were given."""
     bins: dict[int, list[tuple[bool, float]]] = {}
-    for hit, probability in zip(right, probabilities, strict=True):
+    for hit, probability in zip(right if probabilities else (), probabilities, strict=True):
         bins.setdefault(min(9, int(probability * 10)), []).append((hit, probability))
-    return sum(
-        abs(sum(hit for hit, _ in entries) - sum(share for _, share in entries))
-        for entries in bins.values()
-    ) / len(right)
+    return tuple(
+        Bin(
+            n=len(entries),
+            claimed=sum(share for _, share in entries) / len(entries),
+            right=sum(hit for hit, _ in entries) / len(entries),
+        )
+        for _, entries in sorted(bins.items())
+    )

@@ -140,11 +140,10 @@ def _task(item: Item, person: str, most: int) -> dict[str, Any]:
         results.append(
             _result("demand", "number", {"number": item.demand}),
         )
-    source = item.kind_source or "draft"
-    return {
-        "data": data,
-        "predictions": [{"model_version": source, "result": results}] if results else [],
-    }
+    prediction: dict[str, Any] = {"model_version": item.kind_source or "draft", "result": results}
+    if item.is_kind_suggested and item.suggestion and item.suggestion.probability is not None:
+        prediction["score"] = item.suggestion.probability
+    return {"data": data, "predictions": [prediction] if results else []}
 
 
 def _lines(data: Mapping[str, Any], results: Iterable[Mapping[str, Any]]) -> list[Line]:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from drenpa.core.errors import DrenpaError
 from drenpa.core.knowledge import Kind, Stability
@@ -33,6 +33,7 @@ from drenpa.corpus.audit import (
 Phase = Literal["question", "answer", "audit", "adjudication", "accepted", "rejected"]
 Action = Literal[
     "import",
+    "suggest",
     "edit_question",
     "edit_answer",
     "rate",
@@ -56,6 +57,15 @@ _RESTS_ON: Mapping[Action, frozenset[Action]] = {
 }
 """The steps of others that a step must have seen; ratings, orders and assignments of several people
 do not touch each other."""
+
+
+_DECIDED = ("draft", "person")  # sources of a kind that is no mere suggestion
+
+
+def _no_decision(source: str) -> str:
+    if source in _DECIDED:
+        raise ValueError("a suggestion comes from rules or a model, not from a person or a draft")
+    return source
 
 
 class RuleError(DrenpaError):
@@ -109,6 +119,20 @@ class GoldDraft(Gold):
     language: str = "en"
     source: str = ""
     tags: tuple[str, ...] = ()
+
+
+class KindSuggestion(Row):
+    """A kind that somebody's rules or model propose; nobody has decided it.
+
+    source:      who proposes: `rules`, `model` (the trained classifier), or a name such as
+                 `llm NAME`.
+    probability: that it is right, by the source's own account; None where it gives none.
+    """
+
+    kind: Kind
+    source: Annotated[Identifier, AfterValidator(_no_decision)]
+    probability: float | None = Field(default=None, ge=0, le=1)
+    reasons: tuple[str, ...] = ()
 
 
 class QuestionEdit(Row):
@@ -194,7 +218,9 @@ class Item:
     """An item after some of its events.
 
     version:     of its last event; whoever writes next names the version they had seen.
-    kind_source: who says what kind it is: rules, person, or draft (it came with the import).
+    kind_source: who says what kind it is: person, draft (it came with the import), or whoever
+                 suggested it.
+    suggestion:  the last one made, with its reasons.
     editors:     who changed question or answer; they cannot rate or adjudicate.
     ratings:     of the present text only.
     orders:      annotator → order of the candidates.
@@ -216,6 +242,7 @@ class Item:
     stability: Stability
     demand: float
     tags: tuple[str, ...]
+    suggestion: KindSuggestion | None = None
     editors: frozenset[str] = frozenset()
     ratings: tuple[Rating, ...] = ()
     candidates: tuple[CandidateDraft, ...] = ()
@@ -224,6 +251,16 @@ class Item:
     rule: AcceptanceRule = field(default_factory=AcceptanceRule)
     gold: Gold | None = None
     assigned: Mapping[Phase, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def is_kind_suggested(self) -> bool:
+        """Whether its kind is a suggestion that nobody has decided yet."""
+        return self.kind is not None and self.kind_source not in _DECIDED
+
+    @property
+    def may_be_suggested(self) -> bool:
+        """Whether a suggestion of its kind is still of use."""
+        return self.phase == "question" and (self.kind is None or self.is_kind_suggested)
 
     def is_open_to(self, person: str) -> bool:
         """Whether the present phase is not assigned to others."""
@@ -359,6 +396,7 @@ def _check_undoable(event: Event, actor: str) -> None:
 def _imported(event: Event) -> Item:
     draft = Draft.model_validate(event.content["draft"])
     known = event.content.get("gold")
+    suggestion = event.content.get("suggestion")
     return Item(
         id=event.item,
         version=event.version,
@@ -372,10 +410,18 @@ def _imported(event: Event) -> Item:
         stability=draft.stability,
         demand=draft.demand,
         tags=draft.tags,
+        suggestion=KindSuggestion.model_validate(suggestion) if suggestion else None,
         candidates=draft.candidates,
         rule=AcceptanceRule(**event.content.get("rule", {})),
         gold=Gold.model_validate(known) if known else None,
     )
+
+
+def _suggest(item: Item, _actor: str, content: Mapping[str, Any]) -> Item:
+    suggestion = KindSuggestion.model_validate(content)
+    if not item.may_be_suggested:
+        raise RuleError(f"{item.id}: its kind was decided, or came with it; no suggestion is taken")
+    return replace(item, kind=suggestion.kind, kind_source=suggestion.source, suggestion=suggestion)
 
 
 def _edit_question(item: Item, actor: str, content: Mapping[str, Any]) -> Item:
@@ -509,6 +555,7 @@ def _need(item: Item, phase: Phase, rule: str, actor: str) -> None:
 
 
 _STEPS: Mapping[str, Callable[[Item, str, Mapping[str, Any]], Item]] = {
+    "suggest": _suggest,
     "edit_question": _edit_question,
     "edit_answer": _edit_answer,
     "rate": _rate,

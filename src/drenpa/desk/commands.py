@@ -90,6 +90,37 @@ def add(
 
 
 @annotate.command()
+def suggest(
+    store: OldStore,
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="What `drenpa kinds` wrote; none: see below.")
+    ] = None,
+    by: Actor = "",
+) -> None:
+    """Suggest kinds for the items of round 1; people decide them.
+
+    Without files a classifier is trained on the items that were accepted.
+    """
+    from drenpa.corpus.annotate import Store
+    from drenpa.corpus.kinds import suggest_from_accepted, take_suggestions
+
+    refused = False
+    with Store(store) as opened:
+        found = [take_suggestions(opened, file, _name(by)) for file in files or ()]
+        found = found or [suggest_from_accepted(opened, _name(by), say=print)]
+    for taken in found:
+        print(
+            f"{taken.taken} items stand with these suggestions, {taken.decided} are decided "
+            f"already, {taken.empty} lines suggest nothing, {len(taken.refused)} refused"
+        )
+        for line in taken.refused:
+            print(line, file=sys.stderr)
+        refused |= bool(taken.refused)
+    if refused:
+        raise typer.Exit(1)
+
+
+@annotate.command()
 def assign(
     store: OldStore,
     people: Annotated[list[str], typer.Argument(help="Everybody who takes part.")],
