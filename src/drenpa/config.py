@@ -349,12 +349,20 @@ class EndpointConfig(Config):
 class JudgeConfig(EndpointConfig):
     """Who judges; see docs/benchmark.md for what each one sees.
 
-    model: of `openai` the endpoint's; of `offline` and `local` the language model whose
-           probabilities are read (default: the recipe's model).
+    model: of `openai` the endpoint's; of `offline`, `local` and `likeness` the language model whose
+           probabilities or states are read (default: the recipe's model).
     """
 
     name: Literal[
-        "offline", "rules", "reference", "local", "openai", "critic", "recorded", "panel"
+        "offline",
+        "rules",
+        "reference",
+        "likeness",
+        "local",
+        "openai",
+        "critic",
+        "recorded",
+        "panel",
     ] = "offline"
     prompt: str = "judge"
     structured: bool = False  # openai: bind the reply to a JSON schema, where the endpoint can

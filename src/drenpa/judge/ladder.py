@@ -20,6 +20,7 @@ from drenpa.core.store import Store
 from drenpa.judge.critic_judge import CriticJudge
 from drenpa.judge.endpoint import EndpointJudge, judge_prompt
 from drenpa.judge.judges import Judge
+from drenpa.judge.likeness import LikenessJudge, StateReader
 from drenpa.judge.local import LocalJudge
 from drenpa.judge.offline import OfflineJudge
 from drenpa.judge.probability import Reader
@@ -29,8 +30,8 @@ from drenpa.judge.rubric import rubric_lines
 from drenpa.judge.rules import RulesJudge
 
 LoadScorer = Callable[[Artefact], Scorer]
-READERS = ("offline", "local")
-"""Judges that read a local model's probabilities."""
+READERS = ("offline", "likeness", "local")
+"""Judges that read a local model's probabilities or states."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def load_judge(config: JudgeConfig, setting: Setting, store: Store | None) -> Ju
         from drenpa.engine.policy import load_policy
 
         source = config.model or setting.model
-        reader = Reader(load_policy(source, engine=setting.engine).language_model)
+        language_model = load_policy(source, engine=setting.engine).language_model
         name = Path(source).name
         identity = {
             "model": name,
@@ -132,8 +133,10 @@ def load_judge(config: JudgeConfig, setting: Setting, store: Store | None) -> Ju
             "dtype": setting.engine.dtype,
         }
         if config.name == "offline":
-            return OfflineJudge(reader, name, identity)
-        return LocalJudge(reader, name, identity, setting.language)
+            return OfflineJudge(Reader(language_model), name, identity)
+        if config.name == "likeness":
+            return LikenessJudge(StateReader(language_model), name, identity)
+        return LocalJudge(Reader(language_model), name, identity, setting.language)
     if config.name == "rules":
         return RulesJudge()
     if config.name == "reference":
