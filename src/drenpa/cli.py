@@ -579,15 +579,37 @@ def pull(
 @app.command()
 def kinds(
     labelled: Annotated[
-        list[Path], typer.Argument(help="Records whose kinds people decided.", metavar="RECORDS...")
-    ],
+        list[Path] | None,
+        typer.Argument(
+            help="Records whose kinds people decided; --llm needs none.", metavar="[RECORDS]..."
+        ),
+    ] = None,
     items: Annotated[Path | None, typer.Option(help="Rows to suggest kinds for.")] = None,
     out: Annotated[Path | None, typer.Option(help="The suggestions, as JSON Lines.")] = None,
+    llm: Annotated[
+        str, typer.Option(help="Ask this language model, instead of training a classifier.")
+    ] = "",
+    base_url: Annotated[str, typer.Option(help="Its server; default: the client's own.")] = "",
+    key_env: Annotated[
+        str, typer.Option(help="The environment variable that holds the key.")
+    ] = "OPENAI_API_KEY",
+    language: Annotated[str, typer.Option(help="Of the prompt: en or zh.")] = "en",
+    workers: Annotated[int, typer.Option(help="Requests at a time.", min=1)] = 4,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what asking would take, and ask nothing.")
+    ] = False,
 ) -> None:
-    """Train a small classifier on people's kinds, say what it is worth, and suggest."""
-    from drenpa.corpus.kinds import tell_kinds
+    """Say what a classifier, or a language model, makes of people's kinds, and suggest."""
+    if not llm:
+        from drenpa.corpus.kinds import tell_kinds
 
-    tell_kinds(labelled, items, out, say=print)
+        tell_kinds(labelled or (), items, out, say=print)
+        return
+    from drenpa.core.endpoint import Endpoint
+    from drenpa.corpus.ask_kinds import Asking, tell_asked_kinds
+
+    asking = Asking(Endpoint(llm, base_url=base_url, key_env=key_env), language, workers)
+    tell_asked_kinds(labelled or (), items, out, asking, say=print, dry_run=dry_run)
 
 
 @app.command()

@@ -124,12 +124,15 @@ def write_suggestions(rows: Iterable[Mapping[str, Any]], out: Path) -> int:
     return len(lines)
 
 
-def tell_worth(found: Evaluation, say: Callable[[str], None]) -> None:
+def tell_worth(
+    found: Evaluation, say: Callable[[str], None], *, how: str = "in five folds by source"
+) -> None:
     """Say how suggestions agree with people: macro-F1, confusion, and how often they are right for
     how sure they are."""
+    told = f", calibration error {found.calibration:.2f}" if found.bins else ""
     say(
-        f"{found.n} records in five folds by source: accuracy {found.accuracy:.2f}, macro-F1 "
-        f"{found.macro_f1:.2f}, calibration error {found.calibration:.2f}"
+        f"{found.n} records {how}: accuracy {found.accuracy:.2f}, macro-F1 {found.macro_f1:.2f}"
+        + told
     )
     names = sorted({*found.confusion, *(name for row in found.confusion.values() for name in row)})
     say("people say   " + "  ".join(f"{name or 'nothing':>13}" for name in names) + "   suggested")
