@@ -98,6 +98,17 @@ def test_confidence_bounds_keep_fewer_pairs_that_are_right_more_often():
     assert right[-1] > 0.9
     # σ(δ / 1) = 0.9 at δ = log 9.
     assert rows[-1]["difference"] == pytest.approx(math.log(9), rel=0.1)
+    assert rows[-1]["pair_floor"] == rows[-1]["difference"]  # the answers' scores spread by 1
+
+
+def test_a_confidence_becomes_a_floor_in_the_unit_that_rewards_have_after_p4():
+    pairs = drawn(2.0)
+    pairs = judged(pairs.differences_N, pairs.preferred_N, list(pairs.clusters), spread=4.0)
+    for row in calibration(pairs)["bounds"]:
+        chance = 1 / (1 + math.exp(-4.0 * row["pair_floor"] / calibration(pairs)["temperature"]))
+        assert chance == pytest.approx(row["confidence"])
+    even = judged([1.0, -1.0] * 20, [1.0] * 40)
+    assert {row["pair_floor"] for row in calibration(even)["bounds"]} == {None}
 
 
 def test_the_bins_hold_every_pair_once():

@@ -36,6 +36,14 @@ METERS: Mapping[str, str] = {
     "gap": "gap: people's − its own",
     "use": "use: its own − changed round",
 }
+BOUNDS = (
+    "confidence at least",
+    "scores apart by",
+    "objective.pair_floor",
+    "pairs kept",
+    "in order",
+    "95 %",
+)
 PLOT = "reliability.svg"
 DRAW_SEED = 0
 
@@ -147,6 +155,11 @@ def print_evaluation(told: Mapping[str, Any], console: Console) -> None:
             console.print(_plain(f"{label}: {_points(found['difference'])} {_limits(found)}"))
     for line in (_ties_line(told["ties"]), *_calibration_lines(told["calibration"])):
         console.print(_plain(line))
+    if bounds := told["calibration"].get("bounds"):
+        table = _table(BOUNDS)
+        for row in bounds:
+            table.add_row(*_bound_cells(row))
+        console.print(table)
 
 
 def card_text(told: Mapping[str, Any]) -> str:
@@ -202,19 +215,7 @@ def _card_lines(told: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"- {line}" for line in _calibration_lines(told["calibration"]))
     if bounds := told["calibration"].get("bounds"):
         yield ""
-        yield from _markdown_table(
-            ("confidence at least", "scores apart by", "pairs kept", "in order", "95 %"),
-            [
-                (
-                    _percent(row["confidence"]),
-                    _number(row["difference"]),
-                    _percent(row["kept"]),
-                    _percent(row["right"]),
-                    _limits(row),
-                )
-                for row in bounds
-            ],
-        )
+        yield from _markdown_table(BOUNDS, [_bound_cells(row) for row in bounds])
         yield f"\n![reliability]({PLOT})"
 
 
@@ -322,6 +323,18 @@ def _table(head: Sequence[str]) -> Table:
 
 def _plain(text: str) -> Text:
     return Text(text)
+
+
+def _bound_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """What is left of the pairs above one confidence, and the floor that leaves out the others."""
+    return (
+        _percent(row["confidence"]),
+        _number(row["difference"]),
+        _number(row["pair_floor"]),
+        _percent(row["kept"]),
+        _percent(row["right"]),
+        _limits(row),
+    )
 
 
 def _percent(value: float | None) -> str:

@@ -186,15 +186,20 @@ def _bounds(
     """What is left of the pairs, and how often it is right, above each confidence.
 
     difference: scores must be so far apart, by the temperature of all pairs; None for never.
+    pair_floor: the same in standard deviations of the answers' scores, as P4 leaves them: the
+                `objective.pair_floor` that gives pairs below this confidence no weight.
     """
+    spread = judged.spread
     rows = []
     for bound in BOUNDS:
         kept = np.flatnonzero(confidence_N >= bound)
         found = _mean(right_N[kept], [judged.clusters[place] for place in kept])
+        difference = math.log(bound / (1 - bound)) / slope if slope else None
         rows.append(
             {
                 "confidence": bound,
-                "difference": math.log(bound / (1 - bound)) / slope if slope else None,
+                "difference": difference,
+                "pair_floor": difference / spread if difference is not None and spread else None,
                 "kept": len(kept) / len(confidence_N),
                 "pairs": len(kept),
                 "right": found["mean"],
