@@ -7,6 +7,7 @@ import re
 from tests.verdict_rows import verdict, verdicts
 
 from drenpa.core.knowledge import DIMENSIONS
+from drenpa.core.records import Verdict
 from drenpa.report.formats import to_csv, to_latex, to_markdown
 from drenpa.report.table import make_table
 
@@ -55,9 +56,28 @@ def test_latex_escapes_names_and_balances_its_braces() -> None:
     bare = re.sub(r"\\[{}]", "", text)
     assert bare.count("{") == bare.count("}")
     body = text[text.index(r"\toprule") : text.index(r"\bottomrule")]
-    rows = [line for line in body.splitlines() if line.endswith(r"\\")]
+    rows = [line for line in body.splitlines() if r"\\" in line]
     assert len(rows) == 1 + 5 * 6
     assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {6}  # 2 + 3 strategies + 2
+
+
+def test_intervals_of_many_strategies_stand_beneath_where_there_are_any() -> None:
+    def rows_of(found: list[Verdict]) -> int:
+        text = to_latex(make_table(found, resamples=50), "t")
+        body = text[text.index(r"\toprule") : text.index(r"\bottomrule")]
+        return sum(r"\\" in line for line in body.splitlines())
+
+    names = [f"s{number}" for number in range(4)]
+    assert rows_of([verdict(name, cluster="one book") for name in names]) == 1 + 30
+    assert (
+        rows_of(
+            [
+                *verdicts(),
+                *(row.model_copy(update={"strategy": "fourth"}) for row in verdicts()[:24]),
+            ]
+        )
+        == 1 + 2 * 30
+    )
 
 
 def test_a_critic_as_judge_flags_every_column() -> None:

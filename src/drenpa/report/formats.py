@@ -29,6 +29,15 @@ _LATEX = {
     "|": r"\textbar{}",
 }
 
+MOST_BESIDE = 3  # strategies whose intervals fit beside their scores on a page
+
+LATEX_HEAD = r"""% \usepackage{booktabs,graphicx}
+% Names in Tibetan or Chinese: XeLaTeX or LuaLaTeX with \usepackage{fontspec} and before \input
+% \newfontfamily\bofont{Noto Serif Tibetan} \newfontfamily\zhfont{Noto Serif CJK SC}
+\providecommand{\bofont}{}\providecommand{\zhfont}{}"""
+
+_OTHER_FONTS = (("bofont", "\u0f00-\u0fff"), ("zhfont", "\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef"))
+
 LEGEND = (
     "Scores in per cent of the highest possible, with 95 % intervals for new questions from new "
     "sources. Bold: the best of its row; underlined: the second. Neither is marked where the row's "
@@ -139,29 +148,21 @@ def to_markdown(table: ResultTable, title: str) -> str:
 
 
 def to_latex(table: ResultTable, title: str) -> str:
-    r"""Return the table for a paper; it needs the package booktabs, and XeLaTeX or LuaLaTeX for
-    names in other scripts."""
-    parts = ["% needs \\usepackage{booktabs}"]
+    r"""Return the table for a paper, an interval beside each score, or beneath it where there are
+    many.
+
+    It needs the packages booktabs and graphicx, which makes a table of many strategies as narrow as
+    the page, and for names in Tibetan or Chinese what `LATEX_HEAD` says.
+    """
+    parts = [LATEX_HEAD]
     for model in table.models:
         strategies = table.strategies_of(model)
-        columns = len(strategies) + 4
+        names = [latex(heading(table, name)) for name in strategies]
+        beneath = len(strategies) > MOST_BESIDE
+        size = r"\scriptsize\renewcommand{\arraystretch}{0.85}" if beneath else r"\footnotesize"
         lines = [
-            r"\begin{table}",
-            r"\centering\small",
-            rf"\caption{{{latex(title)}: {latex(model)}. {latex(LEGEND)} "
-            rf"{latex(judged(table))}}}",
-            rf"\begin{{tabular}}{{ll{'r' * (columns - 2)}}}",
-            r"\toprule",
-            " & ".join(
-                [
-                    "kind",
-                    "dimension",
-                    *(latex(heading(table, name)) for name in strategies),
-                    "$n$",
-                    "unscored",
-                ]
-            )
-            + r" \\",
+            *latex_begin(f"{title}: {model}. {LEGEND} {judged(table)}", len(strategies), size),
+            " & ".join(["kind", "dimension", *names, "$n$", "unscored"]) + r" \\",
         ]
         for kind in ROW_KINDS:
             lines.append(r"\midrule")
@@ -169,11 +170,34 @@ def to_latex(table: ResultTable, title: str) -> str:
                 row = table.row(model, kind, dimension)
                 mark = table.mark(model, kind, dimension)
                 written = [_latex_cell(cell, mark.best, mark.second, mark.overlap) for cell in row]
+                ends = [_latex_ends(cell) for cell in row]
+                if not beneath:
+                    written = [" ".join(both).strip() for both in zip(written, ends, strict=True)]
                 lead = kind if place == 0 else ""
                 lines.append(" & ".join([lead, dimension, *written, *_row_counts(row)]) + r" \\")
-        lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+                if beneath and any(ends):
+                    lines[-1] += r"[0.2ex]"
+                    lines.append(" & ".join(["", "", *ends, "", ""]) + r" \\")
+        lines += LATEX_END
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
+
+
+def latex_begin(caption: str, columns: int, size: str = r"\footnotesize") -> list[str]:
+    """Return how a table with that many columns of scores begins; it is never wider than the
+    text."""
+    return [
+        r"\begin{table}",
+        rf"\centering{size}\setlength{{\tabcolsep}}{{4pt}}",
+        rf"\caption{{{latex(caption)}}}",
+        r"\smallskip",
+        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+        rf"\begin{{tabular}}{{ll{'r' * (columns + 2)}}}",
+        r"\toprule",
+    ]
+
+
+LATEX_END = (r"\bottomrule", r"\end{tabular}}", r"\end{table}")
 
 
 def _row_counts(row: Sequence[Cell]) -> list[str]:
@@ -215,9 +239,13 @@ def _latex_cell(cell: Cell, best: str, second: str, overlap: bool) -> str:
         value = rf"\textbf{{{value}}}" + (r"$^{\approx}$" if overlap else "")
     elif cell.strategy == second:
         value = rf"\underline{{{value}}}"
+    return value
+
+
+def _latex_ends(cell: Cell) -> str:
     if cell.low is None or cell.high is None:
-        return value
-    return rf"{value} {{\scriptsize {percent(cell.low)}--{percent(cell.high)}}}"
+        return ""
+    return rf"{{\tiny {percent(cell.low)}--{percent(cell.high)}}}"
 
 
 def pipes(entries: Sequence[str]) -> str:
@@ -239,8 +267,13 @@ def latex(text: str) -> str:
 
     >>> latex("50 % of a_b \\input{x}")
     '50 \\% of a\\_b \\textbackslash{}input\\{x\\}'
+    >>> latex("the 中文 one")
+    'the {\\zhfont 中文} one'
     """
     escaped = "".join(_LATEX.get(character, character) for character in " ".join(text.split()))
+    for font, signs in _OTHER_FONTS:
+        run = rf"[{signs}](?:[{signs} ]*[{signs}])?"
+        escaped = re.sub(run, rf"{{\\{font} \g<0>}}", escaped)
     return (
         escaped.replace("≈", r"$\approx$")
         .replace("–", "--")

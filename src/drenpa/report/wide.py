@@ -9,7 +9,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from drenpa.report.formats import ABSENT, counts, heading, judged, latex, percent, pipes
+from drenpa.report.formats import (
+    ABSENT,
+    LATEX_END,
+    LATEX_HEAD,
+    counts,
+    heading,
+    judged,
+    latex,
+    latex_begin,
+    percent,
+    pipes,
+)
 from drenpa.report.formats import plain_markdown as plain
 from drenpa.report.paper import disagreements, paper_rows, paper_source
 from drenpa.report.table import COLUMNS, ROW_KINDS, SIGNIFICANT, Column, ResultTable, RowKind
@@ -150,8 +161,8 @@ def wide_markdown(wide: WideTable, title: str) -> str:
 
 
 def wide_latex(wide: WideTable, title: str) -> str:
-    r"""Return the table for a paper; it needs booktabs, and XeLaTeX or LuaLaTeX for names in other
-    scripts. Wide tables want `\begin{landscape}` or `\resizebox` around them."""
+    r"""Return the table for a paper; it needs what `LATEX_HEAD` says. A table of many columns is
+    made as narrow as the page, and is better read on one in `\begin{landscape}`."""
     spans, rules, start = [], [], 3
     for strategy, owned in wide.groups:
         spans.append(rf"\multicolumn{{{len(owned)}}}{{c}}{{{latex(strategy)}}}")
@@ -159,12 +170,8 @@ def wide_latex(wide: WideTable, title: str) -> str:
         start += len(owned)
     names = [latex(name) for _, owned in wide.groups for name in owned]
     lines = [
-        "% needs \\usepackage{booktabs}",
-        r"\begin{table}",
-        r"\centering\scriptsize",
-        rf"\caption{{{latex(title)}. {latex(wide.legend)} {latex(' '.join(wide.footnotes))}}}",
-        rf"\begin{{tabular}}{{ll{'r' * (len(names) + 2)}}}",
-        r"\toprule",
+        LATEX_HEAD,
+        *latex_begin(f"{title}. {wide.legend} {' '.join(wide.footnotes)}", len(names)),
         " & ".join(["", "", *spans, "", ""]) + r" \\",
         "".join(rules),
         " & ".join(["kind", "dimension", *names, "$n$", "unscored"]) + r" \\",
@@ -179,7 +186,7 @@ def wide_latex(wide: WideTable, title: str) -> str:
         ]
         lead = row.kind if first else ""
         lines.append(" & ".join([lead, row.dimension, *written, *_counted(row)]) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n"
+    return "\n".join([*lines, *LATEX_END]) + "\n"
 
 
 _LATEX_SIGNS = {"°": r"\circ", "*": "*", "†": r"\dagger"}
