@@ -153,8 +153,20 @@ def test_all_rounds_go_through_a_real_label_studio(api, tmp_path):
         assert {item.phase for item in store.items()} == {"adjudication"}
         through(
             api, store, tmp_path, "judge", "adjudication",
-            lambda data: chosen(outcome="accepted", kind="foundation"),
+            lambda data: chosen(
+                outcome="accepted" if data["item"] == "bo/1" else "rejected", kind="foundation"
+            ),
         )  # fmt: skip
+        through(
+            api, store, tmp_path, "གསར་པ་", "rejected",
+            lambda data: [
+                *written(question="What is a verb?"),
+                *written("answer", answer="It acts,\nor is."),
+                *chosen(kind="connection"),
+            ],
+        )  # fmt: skip
+        item = store.item("en")
+        assert (item.phase, item.answer, item.kind) == ("audit", "It acts,\nor is.", "connection")
         through(
             api, store, tmp_path, "nyima", "accepted",
             lambda data: [

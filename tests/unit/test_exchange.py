@@ -145,6 +145,57 @@ def test_an_item_goes_through_all_rounds_on_sheets(store, tmp_path, suffix):
     assert [(e.candidate, e.rank, e.note) for e in order.ranks] == [("A", 2, "-dull"), ("=", 1, "")]
 
 
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_rejected_item_is_repaired_on_a_sheet_and_rated_anew(store, tmp_path, suffix):
+    edited(store)
+    for number, rater in enumerate(("r1", "r2", "r3")):
+        rating = RATING | {"quality": 0, "comment": "too short" if number == 1 else ""}
+        act(store, "rate", rater, rating)
+    path = tmp_path / f"repair.{suffix}"
+    assert write_sheet(store, path, "pema", "rejected") == 1
+    [row] = read(path)
+    assert row["dispute"] == "quality has a median of 0, below 1\ntoo short"
+    assert (row["question"], row["answer"], row["kind"]) == (
+        "What does it do?",
+        "It acts.",
+        "foundation",
+    )
+    assert take_sheet(store, path).waiting == 1
+    assert "field 'answer': filled in" in take_sheet(store, fill(path, {"answer": "x"})).refused[0]
+    fill(path, {"answer": "=It names what is done.", "kind": "connection", "done": "yes"})
+    for _ in range(2):
+        outcome = take_sheet(store, path)
+        assert (outcome.taken, outcome.refused) == (1, ())
+    item = store.item("a")
+    assert (item.phase, item.question, item.answer, item.kind, item.ratings) == (
+        "audit",
+        "What does it do?",
+        "=It names what is done.",
+        "connection",
+        (),
+    )
+    assert item.editors == {"dolma", "tashi", "pema"}
+    assert store.history("a")[-1].action == "repair"
+    for rater in ("r1", "r2", "r3"):
+        act(store, "rate", rater, RATING)
+    assert store.item("a").phase == "accepted"
+
+
+def test_a_repair_that_somebody_else_made_meanwhile_is_refused(store, tmp_path):
+    edited(store)
+    for rater in ("r1", "r2", "r3"):
+        act(store, "rate", rater, RATING | {"quality": 0})
+    path = tmp_path / "repair.csv"
+    write_sheet(store, path, "pema", "rejected")
+    repair = {"question": "What is it for?", "answer": "To act.", "kind": "foundation"}
+    act(store, "repair", "nyima", repair)
+    outcome = take_sheet(store, fill(path, {"answer": "Other.", "done": "yes"}))
+    assert outcome.refused == (
+        f"{path}:2: a: nyima changed it meanwhile (repair); look at it again",
+    )
+    assert store.item("a").answer == "To act."
+
+
 texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=40).filter(
     lambda text: clean_text(text) and "x005F_" not in text
 )
@@ -208,7 +259,10 @@ def test_a_sheet_can_come_back_twice(store, tmp_path):
         ({"done": "perhaps"}, "field 'done': 'perhaps' is neither yes nor empty"),
         ({"item": "zz", "done": "yes"}, "field 'item': the store has no item 'zz'"),
         ({"seen": 7, "done": "yes"}, "has no version 7"),
-        ({"phase": "rejected", "done": "yes"}, "nothing is done in phase 'rejected'"),
+        (
+            {"phase": "rejected", "done": "yes"},
+            "is in phase question; repairs belong to round 3",
+        ),
     ],
 )
 def test_a_line_at_fault_is_named_and_changes_nothing(store, tmp_path, change, told):
@@ -262,7 +316,7 @@ def test_no_cell_is_a_formula(store, tmp_path):
 def test_what_cannot_be_written_is_said(store, tmp_path):
     with pytest.raises(DataError, match="nothing for dolma in phase 'audit'"):
         write_sheet(store, tmp_path / "s.csv", "dolma", "audit")
-    with pytest.raises(DataError, match="phase 'rejected' has no sheet"):
+    with pytest.raises(DataError, match="nothing for dolma in phase 'rejected'"):
         write_sheet(store, tmp_path / "s.csv", "dolma", "rejected")
     with pytest.raises(DataError, match=r"is .csv, .xlsx or .jsonl, not '.ods'"):
         write_sheet(store, tmp_path / "s.ods", "dolma", "question")

@@ -39,12 +39,10 @@ def assign(
     item. Editors do not rate, and neither editors nor raters adjudicate. Somebody who is no longer
     among the people gives back what they have not done.
 
-    raises: DataError when there are too few people, or a phase that nobody works in.
+    raises: DataError when there are too few people.
     """
     people = list(dict.fromkeys(name.strip() for name in people if name.strip()))
     needed = {"audit": RATERS, "accepted": orders}.get(phase, 1)
-    if phase == "rejected":
-        raise DataError("phase 'rejected': nothing is left to do there but repair, by anyone")
     if len(people) < needed:
         raise DataError(
             f"{len(people)} people for phase '{phase}', it takes {needed} or more; name them all"

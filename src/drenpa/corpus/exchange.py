@@ -36,8 +36,9 @@ ACTIONS: Mapping[Phase, Action] = {
     "audit": "rate",
     "adjudication": "adjudicate",
     "accepted": "rank",
+    "rejected": "repair",
 }
-"""What is done in each phase that has a sheet."""
+"""What is done in each phase."""
 
 _FILLED_IN: Mapping[Phase, tuple[str, ...]] = {
     "question": ("question", "kind", "stability", "demand"),
@@ -45,6 +46,7 @@ _FILLED_IN: Mapping[Phase, tuple[str, ...]] = {
     "audit": ("agrees", "kind", *ASPECTS, "comment"),
     "adjudication": ("outcome", "kind", "comment"),
     "accepted": ("rank", "note"),
+    "rejected": ("question", "answer", "kind"),
 }
 _SHOWN: Mapping[Phase, tuple[str, ...]] = {
     "question": ("answer",),
@@ -52,6 +54,7 @@ _SHOWN: Mapping[Phase, tuple[str, ...]] = {
     "audit": ("question", "answer"),
     "adjudication": ("question", "answer", "dispute"),
     "accepted": ("question", "candidate", "answer"),
+    "rejected": ("dispute",),
 }
 _MARKS = {"yes": True, "y": True, "x": True, "true": True, "1": True, "no": False, "": False}
 _NOT_IN_XML = re.compile("[\x00-\x08\x0b-\x0d\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
@@ -67,7 +70,7 @@ class Line(Row):
     seen:    the item's version that the line shows.
     person:  who did the work.
     done:    `yes` on a finished line.
-    dispute: what the raters disagree on, to be read.
+    dispute: what the raters disagree on, or why they rejected it, to be read.
     """
 
     item: Identifier
@@ -145,8 +148,6 @@ def open_sheet(store: Store, person: str, phase: Phase, count: int | None) -> li
 
     raises: DataError when there are none.
     """
-    if phase not in ACTIONS:
-        raise DataError(f"phase '{phase}' has no sheet; choose one of {', '.join(ACTIONS)}")
     if not person.strip():
         raise DataError("a sheet is for one person; name them")
     items = store.open_items(person, phase)[:count]
@@ -175,7 +176,9 @@ def sheet_lines(item: Item, person: str) -> list[Line]:
     if item.phase == "answer":
         return [Line(**base, kind=item.kind or "")]
     if item.phase == "adjudication":
-        return [Line(**base, dispute=item.remark)]
+        return [Line(**base, dispute=clean_text(item.faults_told()))]
+    if item.phase == "rejected":
+        return [Line(**base, kind=item.kind or "", dispute=clean_text(item.faults_told()))]
     if item.phase == "accepted":
         base.pop("answer")
         return [
@@ -282,7 +285,7 @@ def _is_done(entry: Located[Line], item: Item | None, faults: Faults) -> bool | 
         ),
         None,
     )
-    names = _FILLED_IN.get(line.phase, ())
+    names = _FILLED_IN[line.phase]
     changed = [n for n in names if fresh is not None and not _same(line.cell(n), fresh.cell(n))]
     if changed:
         faults.add(
@@ -305,9 +308,6 @@ def _same(one: str, other: str) -> bool:
 def _step_of(entries: Sequence[Located[Line]], item: Item | None, faults: Faults) -> Step | None:
     """The step that the lines of one item stand for; None when they are at fault."""
     first, place = entries[0].row, entries[0].place
-    if first.phase not in ACTIONS:
-        faults.add(place, f"field 'phase': nothing is done in phase '{first.phase}'")
-        return None
     if item is None:
         faults.add(place, f"field 'item': the store has no item '{brief(first.item)}'")
         return None

@@ -68,9 +68,14 @@ def project_config(phase: Phase, *, candidates: int = 0) -> str:
                 _text(f"note_{number}", "Note", required=False, of=f"answer_{number}"),
             )
         ],
+        "rejected": [
+            _shown("answer", "Answer"),
+            _shown("dispute", "Why it was rejected"),
+            _text("question", "Question, repaired", "$question"),
+            _text("answer", "Answer, repaired", "$answer", of="answer"),
+            kind,
+        ],
     }
-    if phase not in parts:
-        raise DataError(f"phase '{phase}' has no tasks; choose one of {', '.join(parts)}")
     return "\n".join(["<View>", _shown("question", "Question"), *parts[phase], "</View>", ""])
 
 
@@ -133,7 +138,7 @@ def _task(item: Item, person: str, most: int) -> dict[str, Any]:
     known = {
         name: value
         for name in ("kind", "stability")
-        if item.phase in ("question", "answer") and (value := getattr(first, name))
+        if item.phase in ("question", "answer", "rejected") and (value := getattr(first, name))
     }
     results = [_choice_result(name, str(value)) for name, value in known.items()]
     if item.phase == "question":

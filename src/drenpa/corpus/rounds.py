@@ -275,6 +275,12 @@ class Item:
         """Return the person's rating of the present text, if there is one."""
         return next((rating for rating in self.ratings if rating.rater == rater), None)
 
+    def faults_told(self) -> str:
+        """Return what is held against it, in words, and the raters' comments once all can be
+        seen."""
+        comments = [rating.comment for rating in self.ratings if rating.comment]
+        return "\n".join([self.remark, *comments]) if self.phase != "audit" else ""
+
     def visible_ratings(self, person: str) -> tuple[Rating, ...]:
         """Return what the person may see: all ratings once they are complete, else their own."""
         if self.phase != "audit":
@@ -286,7 +292,7 @@ def may_work(item: Item, person: str) -> bool:
     """Whether the person has something to do on the item in its present phase."""
     if not item.is_open_to(person):
         return False
-    if item.phase in ("question", "answer"):
+    if item.phase in ("question", "answer", "rejected"):
         return True
     rated = item.rating_of(person) is not None
     if item.phase in ("audit", "adjudication"):
@@ -484,6 +490,8 @@ def _repair(item: Item, actor: str, content: Mapping[str, Any]) -> Item:
         raise RuleError(f"{item.id}: is in phase {item.phase}; repairs belong to round 3")
     if item.gold:
         raise RuleError(f"{item.id}: is a control item; it stays as it is, only rate it")
+    if item.phase == "rejected" and not item.is_open_to(actor):
+        raise RuleError(f"{item.id}: its repair is assigned to others; take one of yours")
     repair = Repair.model_validate(content)
     return replace(
         item,

@@ -26,8 +26,10 @@ annotate = typer.Typer(
 
 StoreFile = Annotated[Path, typer.Argument(help="The store; it is made if need be.")]
 OldStore = Annotated[Path, typer.Argument(help="The store.", exists=True, dir_okay=False)]
-PhaseName = Literal["question", "answer", "audit", "adjudication", "accepted"]
-PhaseOption = Annotated[PhaseName, typer.Option(help="accepted: ranking of candidate answers.")]
+PhaseName = Literal["question", "answer", "audit", "adjudication", "accepted", "rejected"]
+PhaseOption = Annotated[
+    PhaseName, typer.Option(help="accepted: ranking of candidate answers; rejected: repair.")
+]
 Actor = Annotated[str, typer.Option("--by", help="Who does it; default: your login name.")]
 
 
