@@ -116,3 +116,20 @@ def test_the_checking_models_reply_is_read_or_nothing_is_taken_from_it():
     assert unsupported_claims('```json\n{"unsupported": ["a", " "]}\n```') == ["a"]
     for reply in ("", "{}", '{"unsupported": "a"}', '{"unsupported": [1]}', "[]", "{"):
         assert unsupported_claims(reply) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "sources", "names"),
+    [
+        ("答案没有提到艾萨克·牛顿。", "苹果为什么落地？", ["萨克·牛顿"]),
+        ("提到了艾萨克·牛顿。", "艾萨克·牛顿是谁？", []),
+        ("漏了北京大学。", "清华大学在哪里？", ["北京大学"]),
+        ("李教授说得对，这位教授是老师。", "李教授", []),
+        ("སློབ་དཔོན་པདྨ་འབྱུང་གནས་བརྗེད་འདུག", "ལན་འདི་ཡང་དག་ཡིན།", ["སློབ་དཔོན་པདྨ"]),
+        ("སློབ་དཔོན་པདྨ་འབྱུང་གནས་བརྗོད་འདུག", "སློབ་དཔོན་པདྨ་ནི་སུ་རེད།", []),
+        ("སློབ་དཔོན་གྱི་ལན་ཡང་དག་ཡིན།", "ལན", []),
+        ("ལྷ་ས་གྲོང་ཁྱེར་མ་བརྗོད།", "ལན", ["ས་གྲོང་ཁྱེར"]),
+    ],
+)
+def test_names_beside_a_title_are_seen_in_chinese_and_tibetan(text, sources, names):
+    assert new_names(text, sources) == names

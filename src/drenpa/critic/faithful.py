@@ -12,7 +12,7 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from drenpa.core.knowledge import Language
@@ -62,6 +62,20 @@ _ORDINARY = FUNCTION_UNITS["en"] | {
     *("i'm", "i'd", "i've", "i'll", "ok", "ai", "firstly", "secondly", "thirdly", "lastly"),
     *("first", "second", "third", "however", "therefore", "also"),
 }
+
+
+_ZH_PARTED = re.compile(r"[一-鿿]{1,2}(?:[·・‧][一-鿿]{1,2})+")
+"""A foreign name, its parts joined by a dot; no more of it than stands nearest to the dots."""
+_ZH_TITLED = re.compile(
+    r"([一-鿿]{1,2})(先生|女士|教授|博士|总统|主席|总理|皇帝|大师|活佛|仁波切|喇嘛|大学|研究所"
+    r"|研究院|公司|自治区|自治州|王朝)"
+)
+_ZH_NO_NAME = frozenset(
+    "的地得是在了有为和与或及个位名家所座该此本某各这那其何谁国到给让被把对向从"
+)
+"""Signs before a title that make it an office and no name."""
+_BO_TITLES_AFTER = ("རིན་པོ་ཆེ", "ལོ་ཙཱ་བ", "རྒྱལ་པོ", "གྲོང་ཁྱེར", "ཞིང་ཆེན", "དགོན་པ", "སློབ་གྲྭ་ཆེན་མོ")
+_BO_TITLES_BEFORE = ("སློབ་དཔོན", "མཁན་པོ", "དགེ་བཤེས", "པཎ་ཆེན", "རྗེ་བཙུན", "བླ་མ")
 
 
 def _words(text: str) -> frozenset[str]:
@@ -142,9 +156,12 @@ def _numbers(text: str) -> list[str]:
 
 
 def new_names(text: str, sources: str) -> list[str]:
-    """Return the capitalised words of a text in Latin script that its sources do not have at all.
+    """Return the names of a text that its sources do not have at all.
 
-    A capital at the start of a sentence is no sign of a name; a word all in capitals always is.
+    In Latin script these are capitalised words. A capital at the start of a sentence is no sign of
+    a name; a word all in capitals always is. Chinese and Tibetan mark no names, so only those are
+    seen that stand beside a title (a person's, a place's, an institution's), and Chinese ones with
+    a dot between their parts.
 
     >>> new_names("The answer forgets Newton. Newton would mind, as would NASA.", "the answer")
     ['Newton', 'NASA']
@@ -163,7 +180,37 @@ def new_names(text: str, sources: str) -> list[str]:
         bare = _singular(word)
         if bare not in known and bare not in _ORDINARY:
             found.append(word)
+    known_signs = _joined(sources)
+    found += [
+        name
+        for name, nearest in (*_chinese_names(text), *_tibetan_names(text))
+        if _joined(nearest) not in known_signs
+    ]
     return _distinct(found)
+
+
+def _chinese_names(text: str) -> Iterator[tuple[str, str]]:
+    """Yield names, and of each what must stand in a source."""
+    for match in _ZH_PARTED.finditer(text):
+        yield match.group(), match.group()
+    for match in _ZH_TITLED.finditer(text):
+        before, title = match.groups()
+        if before[-1] not in _ZH_NO_NAME:
+            yield match.group(), before[-1] + title
+
+
+def _tibetan_names(text: str) -> Iterator[tuple[str, str]]:
+    """Yield a title with the syllable beside it, unless that one only joins words."""
+    pieces = re.split(r"[^\u0f40-\u0fbc]+", text)
+    for titles, side in ((_BO_TITLES_AFTER, -1), (_BO_TITLES_BEFORE, 1)):
+        for title in (title.split("་") for title in titles):
+            for start in range(len(pieces) - len(title) + 1):
+                place = start - 1 if side < 0 else start + len(title)
+                if pieces[start : start + len(title)] != title or not 0 <= place < len(pieces):
+                    continue
+                if (beside := pieces[place]) and beside not in FUNCTION_UNITS["bo"]:
+                    name = "་".join((beside, *title) if side < 0 else (*title, beside))
+                    yield name, name
 
 
 def new_quotations(text: str, sources: str) -> list[str]:
