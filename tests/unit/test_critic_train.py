@@ -269,7 +269,9 @@ def test_a_watched_run_ends_early_and_says_which_epoch_it_kept(corpus, tiny_fold
     assert artefact.summary["epoch_kept"] == 1
     assert artefact.summary["watched"] == 2
     line = json.loads((artefact.path / "epochs.jsonl").read_text())
-    assert set(line) == {"epoch", "gold", "own", "none", "shuffled", "gap", "use"}
+    sources = {"gold", "own", "none", "shuffled"}
+    assert set(line) == sources | {"epoch", "gap", "use", "all_pairs"}
+    assert set(line["all_pairs"]) == sources
 
 
 def test_own_critiques_of_an_epoch_outlive_the_weights_that_wrote_them(training):

@@ -24,7 +24,9 @@ class Critic:
     def look(self):
         self.looks += 1
         own = self.own[int(self.weight[0]) - 1]
-        return {"gold": self.gold, "own": own, "none": 0.5, "shuffled": 0.6}
+        told = {"gold": self.gold, "own": own, "none": 0.5, "shuffled": 0.6}
+        table = {source: {"accuracy": x, "all_pairs": x / 2} for source, x in told.items()}
+        return table | {"by_kind": {"a": table, "b": table}, "by_language": {"en": table}}
 
 
 def watch(critic, folder, **settings):
@@ -53,6 +55,9 @@ def test_gap_and_use_are_written_down_after_each_epoch(tmp_path):
     assert [line["epoch"] for line in lines] == [1, 2]
     assert lines[0] | {"gap": 0.2, "use": 0.1} == lines[0]
     assert lines[1]["gap"] == pytest.approx(0.1)
+    assert lines[0]["all_pairs"] == {"gold": 0.45, "own": 0.35, "none": 0.25, "shuffled": 0.3}
+    assert lines[0]["by_kind"]["b"]["use"] == 0.1
+    assert "by_language" not in lines[0]  # one language alone is the whole
 
 
 def test_without_bounds_every_epoch_is_run(tmp_path):
@@ -93,7 +98,9 @@ def test_what_was_seen_is_not_looked_at_again(tmp_path):
 
 def test_a_scorer_without_critiques_has_no_gap_and_is_watched_by_what_it_uses(tmp_path):
     critic = Critic(0.6)
-    critic.look = lambda: {"none": 0.4 + 0.1 * float(critic.weight[0] == 2)}
+    critic.look = lambda: {
+        "none": {"accuracy": 0.4 + 0.1 * float(critic.weight[0] == 2), "all_pairs": 0.0}
+    }
     watching = watch(critic, tmp_path, used="none", refresh_gap=0.1, patience=2)
     assert epochs(critic, watching) == 4
     assert watching.take_best(4) == 2

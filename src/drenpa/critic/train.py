@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -489,13 +489,10 @@ class _Training:
             self.folder / SETTINGS, json.dumps(asdict(self.settings), indent=2, ensure_ascii=False)
         )
 
-    def look(self) -> dict[Source, float | None]:
-        """Return the accuracy on the watched questions, by what the head reads."""
-        table = accuracy_table(
-            self.watched, measure(self.critic, self.watched, seed=self.seed)[1], used=self.used
-        )
-        sources: tuple[Source, ...] = get_args(Source)
-        return {source: table[source]["accuracy"] for source in sources if source in table}
+    def look(self) -> Mapping[str, Any]:
+        """Return the accuracies on the watched questions, by what the head reads."""
+        scores = measure(self.critic, self.watched, seed=self.seed)[1]
+        return accuracy_table(self.watched, scores, used=self.used)
 
     def measure(self) -> dict[str, Any]:
         """Write the accuracies on held-out questions and the critiques of their answers."""

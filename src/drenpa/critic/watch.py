@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from torch import Tensor
 
@@ -23,7 +23,7 @@ EPOCHS = "epochs.jsonl"
 class EpochWatch:
     """Looks at a critic after each epoch, once: what was seen stands in `epochs.jsonl`.
 
-    look:        measures the critic as it is now; accuracy by source.
+    look:        measures the critic as it is now; a table of accuracies, as `accuracy_table` gives.
     weights:     what training changes, by name, for the best epoch to be kept.
     used:        the source that the critic works with.
     epochs:      after how many the epochs on its own critiques begin.
@@ -33,7 +33,7 @@ class EpochWatch:
 
     def __init__(
         self,
-        look: Callable[[], Mapping[Source, float | None]],
+        look: Callable[[], Mapping[str, Any]],
         weights: Callable[[], Mapping[str, Tensor]],
         folder: Path,
         *,
@@ -63,11 +63,12 @@ class EpochWatch:
         """Return what the critic reached after `done` epochs; look, if that was not done yet."""
         entries = {entry["epoch"]: entry for entry in journal_lines(self._folder / EPOCHS)}
         if done not in entries:
-            accuracy = self._look()
-            entry: dict[str, Any] = {"epoch": done} | {str(k): v for k, v in accuracy.items()}
-            for name, (more, less) in METERS.items():
-                high, low = accuracy.get(more), accuracy.get(less)
-                entry[name] = None if high is None or low is None else round(high - low, 6)
+            table = self._look()
+            entry: dict[str, Any] = {"epoch": done, **_figures(table)}
+            for heading in ("by_kind", "by_language"):
+                parts = table.get(heading, {})
+                if len(parts) > 1:  # one part alone is the whole
+                    entry[heading] = {part: _figures(found) for part, found in parts.items()}
             append_line(self._folder / EPOCHS, entry)
             entries[done] = entry
             if self._patience is not None and self.best(done) == done:
@@ -106,3 +107,13 @@ class EpochWatch:
 
     def _file(self, epoch: int) -> Path:
         return self._folder / SCRATCH / f"best-{epoch:04}.safetensors"
+
+
+def _figures(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return each source's pair accuracy, gap and use, and the share of questions all right."""
+    accuracy = {s: table[s]["accuracy"] for s in get_args(Source) if s in table}
+    figures: dict[str, Any] = dict(accuracy)
+    for name, (more, less) in METERS.items():
+        high, low = accuracy.get(more), accuracy.get(less)
+        figures[name] = None if high is None or low is None else round(high - low, 6)
+    return figures | {"all_pairs": {s: table[s]["all_pairs"] for s in accuracy}}
