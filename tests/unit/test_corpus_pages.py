@@ -183,6 +183,24 @@ def test_personal_data_is_flagged_scrubbed_dropped_or_kept():
     assert kept.personal == {}
 
 
+def test_names_are_flagged_for_a_person_and_nothing_else_is_done_about_them(tmp_path):
+    put(tmp_path / "in", a_txt="Ask Mrs Pema Dolma, pema@example.org, about it.", b_txt=WORDS)
+    told = {}
+    for treatment in ("flag", "scrub", "drop"):
+        out = tmp_path / treatment
+        told[treatment] = clean_into([str(tmp_path / "in")], out, Cleaning(personal=treatment))
+        lines = (out / "flagged.jsonl").read_text().splitlines()
+        told[treatment] |= {"flagged": [json.loads(line) for line in lines]}
+    name = {"page": "in/a.txt", "sort": "name", "text": "Pema Dolma"}
+    email = {"page": "in/a.txt", "sort": "email", "text": "pema@example.org"}
+    assert told["flag"]["flagged"] == [name, email]
+    assert told["scrub"]["flagged"] == [name]
+    assert told["flag"]["personal"] == told["scrub"]["personal"] == {"email": 1, "name": 1}
+    assert told["drop"]["flagged"] == []
+    assert told["drop"]["pages"]["dropped"] == {"personal": 1}
+    assert clean_page(RawPage("p", "Ask Mrs Pema Dolma."), Cleaning(personal="drop")).page
+
+
 def test_each_page_read_is_kept_or_dropped_under_one_reason(tmp_path):
     put(
         tmp_path / "in",

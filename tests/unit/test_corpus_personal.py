@@ -65,6 +65,44 @@ def test_what_only_looks_alike_is_left(text):
     assert scrub_personal(text) == (text, {})
 
 
+@pytest.mark.parametrize(
+    ("text", "sort", "stretch"),
+    [
+        ("Ask Mrs. Tashi O'Brien-Lhamo about it.", "name", "Tashi O'Brien-Lhamo"),
+        ("Dr Tenzin said so. I drew it.", "name", "Tenzin"),
+        ("my name is Pema Dolma and I", "name", "Pema Dolma"),
+        ("Name: Karma Wangmo\nAge: 30", "name", "Karma Wangmo"),
+        ("，李小龙先生说", "name", "李小龙"),
+        ("姓名：扎西多吉 年龄", "name", "扎西多吉"),
+        ("我叫王芳。", "name", "王芳"),
+        ("དགེ་རྒན་བཀྲ་ཤིས་དོན་གྲུབ་ལགས་ཀྱིས་གསུངས།", "name", "བཀྲ་ཤིས་དོན་གྲུབ"),
+        ("བློ་བཟང་བསྟན་འཛིན་རྒྱ་མཚོ།", "name", "བློ་བཟང་བསྟན་འཛིན་རྒྱ་མཚོ"),
+        ("at 12 Temple Road, Dharamshala 176219", "address", "12 Temple Road, Dharamshala 176219"),
+        ("send it to P.O. Box 4501 today", "address", "P.O. Box 4501"),
+        ("在北京市海淀区中关村大街27号1101室见", "address", "在北京市海淀区中关村大街27号1101室"),
+        ("ཁ་བྱང་། ལྷ་ས་གྲོང་ཁྱེར་བྱང་ལམ་ཨང་༢༣", "address", "ལྷ་ས་གྲོང་ཁྱེར་བྱང་ལམ་ཨང་༢༣"),
+    ],
+)
+def test_names_and_addresses_are_flagged_and_never_replaced(text, sort, stretch):
+    found = [(part.sort, text[part.start : part.end]) for part in find_personal(text)]
+    assert found == [(sort, stretch)]
+    assert scrub_personal(text) == (text, {sort: 1})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Miss the bus, sign your name: then go. Prof. and Dr.",
+        "a street of 12 shops on the Road to Lhasa; box 4",
+        "老师和医生都在街上，门牌号是什么？第3号",
+        "ཉི་མ་ཟླ་བ་གཉིས། ཚེ་རིང་བར་ཤོག བདེ་སྐྱིད་ཕུན་ཚོགས། བཀྲ་ཤིས་བདེ་ལེགས།",
+        "སངས་རྒྱས་བསྟན་པ་དར། ཁ་བྱང་མེད།",
+    ],
+)
+def test_words_that_are_names_elsewhere_are_left(text):
+    assert find_personal(text) == []
+
+
 def test_a_text_with_several_keeps_its_words_between_them():
     text = "Ask pema@example.org (tel 01892 221345) or lobsang@example.org."
     scrubbed, counts = scrub_personal(text)

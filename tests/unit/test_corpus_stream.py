@@ -218,7 +218,7 @@ def test_a_local_ray_leaves_the_same_bytes(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == str(ours)
     left = sorted(path.relative_to(local) for path in local.rglob("*") if path.is_file())
-    assert len(left) == 8
+    assert len(left) == 9
     for name in left:
         mine, theirs = (place / name for place in (local, there))
         assert mine.read_bytes() == theirs.read_bytes().replace(bytes(there), bytes(local)), name

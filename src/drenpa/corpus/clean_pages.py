@@ -38,14 +38,14 @@ from drenpa.corpus.html import (
 )
 from drenpa.corpus.language import identify_language
 from drenpa.corpus.pages import FIELDS, RawPage, raw_pages
-from drenpa.corpus.personal import PersonalData, count_personal, scrub_personal
+from drenpa.corpus.personal import CERTAIN, PersonalData, find_personal, scrub_personal
 from drenpa.corpus.rounds import Draft
 from drenpa.corpus.stream import Engine, mapped
 from drenpa.corpus.syllables import impossible_share
 from drenpa.corpus.tibetan import join_segmented
 
 BATCH = 32
-_FILES = ("pages.jsonl", "drafts.jsonl", "dropped.jsonl", "faults.txt")
+_FILES = ("pages.jsonl", "drafts.jsonl", "dropped.jsonl", "flagged.jsonl", "faults.txt")
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Cleaning:
     rules:     where the parts of known sites' pages stand; the first that fits holds.
     languages: keep pages in these only; empty keeps all.
     personal:  what may identify a person: flag counts it, scrub replaces it, drop drops the page,
-               keep does not look.
+               keep does not look. Names and postal addresses are only flagged.
     shortest:  letters below which a page is dropped as short.
     """
 
@@ -98,6 +98,7 @@ class Cleaned:
              which no person writes), id (it came already).
     dropped: lines that were taken out of it, each with its reason.
     read:    characters before cleaning, markup included.
+    flagged: sort and stretch of what may identify a person and stands in the text.
     """
 
     id: str
@@ -105,6 +106,7 @@ class Cleaned:
     reason: str
     dropped: tuple[Dropped, ...]
     read: int
+    flagged: tuple[tuple[str, str], ...] = ()
 
 
 def clean_page(raw: RawPage, cleaning: Cleaning = Cleaning()) -> Cleaned:
@@ -141,11 +143,14 @@ def clean_page(raw: RawPage, cleaning: Cleaning = Cleaning()) -> Cleaned:
         dropped += debris
         language = identify_language(text)
     personal: Mapping[str, int] = {}
+    flagged: tuple[tuple[str, str], ...] = ()
     if cleaning.personal == "scrub":
         text, personal = scrub_personal(text)
         found["title"] = scrub_personal(found.get("title", ""))[0]
-    elif cleaning.personal != "keep":
-        personal = count_personal(text)
+    if cleaning.personal != "keep":
+        stands = find_personal(text) if cleaning.personal != "scrub" or personal else []
+        flagged = tuple((part.sort, text[part.start : part.end]) for part in stands)
+        personal = personal or Counter(sort for sort, _ in flagged)
     reason = _reason_to_drop(text, language, personal, cleaning)
     if reason:
         return Cleaned(raw.id, None, reason, tuple(dropped), read)
@@ -162,7 +167,7 @@ def clean_page(raw: RawPage, cleaning: Cleaning = Cleaning()) -> Cleaned:
         impossible=round(impossible_share(text, dzongkha=language == "dz"), 4),
         **found,
     )
-    return Cleaned(raw.id, _with_kind(page), "", tuple(dropped), read)
+    return Cleaned(raw.id, _with_kind(page), "", tuple(dropped), read, flagged)
 
 
 def _identifier(name: str) -> str:
@@ -182,7 +187,8 @@ def _reason_to_drop(
         return "short"
     if cleaning.languages and language not in cleaning.languages:
         return "language"
-    return "personal" if personal and cleaning.personal == "drop" else ""
+    certain = any(sort in CERTAIN for sort in personal)
+    return "personal" if certain and cleaning.personal == "drop" else ""
 
 
 def _with_kind(page: CleanPage) -> CleanPage:
@@ -230,6 +236,7 @@ def clean_into(
 
     It holds `pages.jsonl` (CleanPage), `drafts.jsonl` (what the rounds of people begin with: title
     and text), `dropped.jsonl` (`{"page", "reason", "line"}`; without a line the whole page went),
+    `flagged.jsonl` (`{"page", "sort", "text"}`: what may identify a person and was left in),
     `faults.txt` (what could not be read) and, written last, `counts.json`, which is returned too.
 
     workers: processes; 0 is one for each core. engine: where they run; see `stream.mapped`.
@@ -273,6 +280,8 @@ def _write(result: Cleaned, files: Mapping[str, TextIO]) -> None:
     if result.page is None:
         line("dropped.jsonl", {"page": result.id, "reason": result.reason})
         return
+    for sort, stretch in result.flagged:
+        line("flagged.jsonl", {"page": result.page.id, "sort": sort, "text": stretch})
     page = result.page  # its kind stays out of the draft: the rounds store who suggested what
     line("pages.jsonl", page.model_dump(mode="json", exclude_defaults=True))
     draft = Draft(
@@ -298,7 +307,7 @@ class _Seen:
             return result
         digest = hashlib.sha256(result.page.id.encode("utf-8", "replace")).digest()[:16]
         if digest in self._ids:
-            return replace(result, page=None, reason="id", dropped=())
+            return replace(result, page=None, reason="id", dropped=(), flagged=())
         self._ids.add(digest)
         return result
 

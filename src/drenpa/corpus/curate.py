@@ -42,7 +42,7 @@ from drenpa.corpus.intake import (
     source_files,
 )
 from drenpa.corpus.leakage import NEAR, Leakage, Quoted, Way, audit_leakage
-from drenpa.corpus.personal import PersonalData, scrub_personal
+from drenpa.corpus.personal import CERTAIN, PersonalData, scrub_personal
 from drenpa.corpus.split import chosen_groups, tied_groups, ties
 
 RowType = TypeVar("RowType", Record, Ranking)
@@ -197,8 +197,9 @@ def _treat_personal(corpus: _Corpus, treatment: PersonalData) -> dict[str, int]:
         for row in rows:
             scrubbed, found = _scrubbed(row)
             rows_with.update(found)
-            if found and treatment == "drop":
-                corpus.drop(role, row.id, "personal", ", ".join(sorted(found)))
+            certain = sorted(found & set(CERTAIN))
+            if certain and treatment == "drop":
+                corpus.drop(role, row.id, "personal", ", ".join(certain))
             else:
                 left.append(scrubbed if treatment == "scrub" else row)
         return left

@@ -3,8 +3,9 @@ check.
 
 Patterns find candidates; a card number must pass Luhn, a Chinese identity number and an IBAN their
 own sums, an Indian Aadhaar number Verhoeff, an address of a machine must be one. Digits of other
-scripts count as digits. Names are not found: that takes a model and a person. What is found is
-either only counted (flag) or replaced by its sort in brackets (scrub).
+scripts count as digits. What is found is either only counted (flag) or replaced by its sort in
+brackets (scrub). Names and postal addresses (`names`) carry no check: they are only ever flagged,
+for a person to look at.
 """
 
 from __future__ import annotations
@@ -18,9 +19,13 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Literal
 
+from drenpa.corpus.names import find_named
+
 PersonalData = Literal["flag", "scrub", "drop", "keep"]
 
-SORTS = ("email", "card", "iban", "china-id", "india-id", "ip", "phone")
+CERTAIN = ("email", "card", "iban", "china-id", "india-id", "ip", "phone")
+SORTS = (*CERTAIN, "name", "address")
+"""What is looked for; only what is certain is scrubbed, or drops a page or a record."""
 
 _GAP = r"[ \-.]?"
 _EDGE, _END = r"(?<![\w.+\-/@])", r"(?![\w@])(?![.\-]\d)"
@@ -40,6 +45,11 @@ class Finding:
     sort: str
     start: int
     end: int
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether it may be replaced without anybody's looking."""
+        return self.sort in CERTAIN
 
 
 def find_personal(text: str) -> list[Finding]:
@@ -61,11 +71,15 @@ def find_personal(text: str) -> list[Finding]:
                 start < other.end and other.start < end for other in found
             ):
                 found.append(Finding(sort, start, end))
+    for sort, start, end in find_named(text):
+        if not any(start < other.end and other.start < end for other in found):
+            found.append(Finding(sort, start, end))
     return sorted(found, key=lambda finding: finding.start)
 
 
 def scrub_personal(text: str) -> tuple[str, dict[str, int]]:
-    """Return the text with each finding replaced by its sort, and how many there were of each.
+    """Return the text with each certain finding replaced by its sort, and how many findings there
+    were of each sort, uncertain ones included.
 
     >>> scrub_personal("ཁ་པར། ༠༩༨༧༦༥༤༣༢༡༠")
     ('ཁ་པར། [phone]', {'phone': 1})
@@ -74,9 +88,10 @@ def scrub_personal(text: str) -> tuple[str, dict[str, int]]:
     place = 0
     counts: Counter[str] = Counter()
     for finding in find_personal(text):
-        pieces += [text[place : finding.start], f"[{finding.sort}]"]
-        place = finding.end
         counts[finding.sort] += 1
+        if finding.is_certain:
+            pieces += [text[place : finding.start], f"[{finding.sort}]"]
+            place = finding.end
     return "".join([*pieces, text[place:]]), dict(counts)
 
 
