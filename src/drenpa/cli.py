@@ -299,12 +299,23 @@ def diff(
 @app.command()
 def watch(
     folder: Annotated[Path, typer.Argument(help="A run's folder, or a stage's, still training.")],
+    recipe: Annotated[
+        Path | None, typer.Option(help="Let this recipe's judge judge some sampled answers.")
+    ] = None,
+    set_: Setting = None,
     json_: Annotated[bool, typer.Option("--json", help="The figures as JSON.")] = False,
 ) -> None:
     """Say whether the reward rises alone; the exit status is 3 where it does."""
     from drenpa.report.watch import print_watch, watch_folder, watch_json
 
-    found = watch_folder(folder)
+    if recipe is None:
+        found = watch_folder(folder)
+    else:
+        from drenpa.commands.watch import watch_with_judge
+        from drenpa.config import load_recipe
+        from drenpa.recipes import find_recipe
+
+        found = watch_with_judge(folder, load_recipe(find_recipe(recipe), (), set_ or []))
     if json_:
         print(watch_json(found), end="")
     else:

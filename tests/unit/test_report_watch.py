@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,18 @@ import pytest
 from rich.console import Console
 from tests.verdict_rows import training_artefact, verdict
 
+from drenpa.commands.watch import watch_with_judge
+from drenpa.config import Recipe
 from drenpa.core.artefacts import Artefact, Plan, as_input, run_plan, write_rows
-from drenpa.core.errors import ArtefactError
+from drenpa.core.errors import ArtefactError, ConfigError
 from drenpa.core.records import Record
 from drenpa.report.watch import (
+    RewardAlarm,
+    Sampled,
     Signal,
     Watch,
     print_watch,
+    watch_checkpoint,
     watch_folder,
     watch_json,
     watch_stage,
@@ -51,7 +58,16 @@ def stage(root: Path, lines: list[dict[str, float]], texts: list[str] | None = N
         written = "".join(json.dumps(line) + "\n" for line in lines)
         (folder / "metrics.jsonl").write_text(written, encoding="utf-8")
         samples = [
-            {"step": step, "groups": [{"record": "r", "answers": [{"text": text}]}]}
+            {
+                "step": step,
+                "groups": [
+                    {
+                        "record": "r",
+                        "question": "Why?",
+                        "answers": [{"text": text, "finish": "stop"}],
+                    }
+                ],
+            }
             for step, text in enumerate(texts or [])
         ]
         written = "".join(json.dumps(line) + "\n" for line in samples)
@@ -186,3 +202,59 @@ def test_the_alarm_is_printed_and_told_as_json() -> None:
     (told,) = json.loads(watch_json([watch]))
     assert told["alarm"]
     assert told["signals"][1]["course"] == "level"
+
+
+def test_what_a_judge_says_of_the_samples_is_independent_of_the_reward(tmp_path: Path) -> None:
+    texts = [f"answer {step}" for step in range(24)]
+    made = stage(tmp_path, metrics(reward=course(0, 4, 0.3)), texts)
+    asked: list[Sampled] = []
+
+    def rising(answers: Sequence[Sampled]) -> list[float]:
+        asked.extend(answers)
+        return [2.0 * int(one.answer.split()[1]) for one in answers]
+
+    def level(answers: Sequence[Sampled]) -> list[float]:
+        return [50.0 + place % 2 for place, _ in enumerate(answers)]
+
+    def silent(answers: Sequence[Sampled]) -> list[float]:
+        return [math.nan] * len(answers)
+
+    for judge, alarm in ((rising, False), (level, True)):
+        found = watch_stage("s", made, ask_judge=judge)
+        (signal,) = (s for s in found.signals if s.name == "judge, %")
+        assert signal.role == "independent"
+        assert found.alarm is alarm
+    assert not [s for s in watch_stage("s", made, ask_judge=silent).signals if "judge" in s.name]
+    # four of the first eight steps and four of the last eight
+    assert [int(one.answer.split()[1]) for one in asked] == [0, 2, 5, 7, 16, 18, 21, 23]
+    assert asked[0] == Sampled("Why?", "answer 0", "stop", "Ice floats on water.")
+
+
+def test_at_a_checkpoint_the_alarm_is_written_down_and_rings_once(tmp_path: Path) -> None:
+    courses = metrics(reward=course(0, 4, 0.3), truncated=course(0, 0.8, 0.05))
+    lines = [json.dumps(line) + "\n" for line in courses]
+    file = tmp_path / "metrics.jsonl"
+    file.write_text("".join(lines[:4]), encoding="utf-8")
+    assert not watch_checkpoint(tmp_path, 4).alarm  # too early to tell
+    file.write_text("".join(lines[:16]), encoding="utf-8")
+    with pytest.warns(RewardAlarm, match="step 16: .*ALARM"):
+        watch_checkpoint(tmp_path, 16)
+    file.write_text("".join(lines), encoding="utf-8")
+    assert watch_checkpoint(tmp_path, 24).alarm
+    told = [json.loads(line) for line in (tmp_path / "watch.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["alarm"]) for line in told] == [(4, False), (16, True), (24, True)]
+
+
+def test_a_recipes_judge_looks_at_the_samples_unless_it_is_the_reward_itself(
+    tmp_path: Path,
+) -> None:
+    texts = ["Ice floats."] * 12 + ["Ice floats on water."] * 12
+    made = stage(tmp_path, metrics(reward=course(0, 4, 0.3)), texts)
+    settings = {"name": "w", "out": str(tmp_path), "benchmark": {"judge": {"name": "reference"}}}
+    (found,) = watch_with_judge(made.path, Recipe.model_validate(settings))
+    (signal,) = (s for s in found.signals if s.name == "judge, %")
+    assert signal.first < signal.last == 100
+    assert not found.alarm
+    settings["benchmark"] = {"judge": {"name": "critic"}}
+    with pytest.raises(ConfigError, match="critic cannot watch"):
+        watch_with_judge(made.path, Recipe.model_validate(settings))

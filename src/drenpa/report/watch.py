@@ -2,15 +2,16 @@
 
 A reward that rises while nothing independent of it does is a reward that is being hacked. For each
 stage the watch sets the reward beside an independent judge's benchmark before and after, the
-likeness of the sampled answers to the references, and the signs that usually go with hacking:
-length, answers cut off, loops.
+likeness of the sampled answers to the references, what a judge gives the sampled answers where one
+is asked, and the signs that usually go with hacking: length, answers cut off, loops.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -21,10 +22,19 @@ from rich.console import Console
 from rich.text import Text
 from scipy.special import stdtrit
 
-from drenpa.core.artefacts import MANIFEST, PARTIAL, Artefact, finished, open_artefact
+from drenpa.core.artefacts import (
+    MANIFEST,
+    PARTIAL,
+    Artefact,
+    append_line,
+    finished,
+    journal_lines,
+    open_artefact,
+)
 from drenpa.core.composites import composite, plain
 from drenpa.core.errors import ArtefactError, DrenpaError
 from drenpa.core.records import Record, Verdict
+from drenpa.core.roles import Finish
 from drenpa.core.statistics import interval, paired_difference
 from drenpa.core.text import content_units, loop_ratio, shown
 from drenpa.report.curves import METRICS, read_lines
@@ -36,9 +46,27 @@ LEAST_STEPS = 6
 
 MOST_LINES = 40
 """So many steps of each third are read for likeness and loops."""
+MOST_JUDGED = 4
+"""So many steps of the first and of the last third are judged, where a judge is asked."""
+
+JOURNAL = "watch.jsonl"
 
 Course = Literal["up", "down", "level", "unknown"]
 Role = Literal["reward", "independent", "length", "sign"]
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """An answer that training sampled; `reference` is empty where none is known."""
+
+    question: str
+    answer: str
+    finish: Finish
+    reference: str
+
+
+AskJudge = Callable[[Sequence[Sampled]], Sequence[float]]
+"""Returns what a judge that is not the reward gives the answers, in per cent; NaN where nothing."""
 
 
 @dataclass(frozen=True)
@@ -114,21 +142,29 @@ class Watch:
 
 
 def watch_stages(
-    training: Mapping[str, Artefact], verdicts: Sequence[Artefact]
+    training: Mapping[str, Artefact],
+    verdicts: Sequence[Artefact],
+    ask_judge: AskJudge | None = None,
 ) -> tuple[Watch, ...]:
     """Watch every stage that logged a reward.
 
-    verdicts: the benchmarks: a stage whose policy and start were both benchmarked has its
-              independent judge in them, unless that judge is the critic itself.
+    verdicts:  the benchmarks: a stage whose policy and start were both benchmarked has its
+               independent judge in them, unless that judge is the critic itself.
+    ask_judge: to judge some of the sampled answers; see `MOST_JUDGED`.
     """
     return tuple(
-        watch_stage(name, artefact, verdicts)
+        watch_stage(name, artefact, verdicts, ask_judge)
         for name, artefact in training.items()
         if artefact.kind == "policy" and _logs_reward(artefact.path)
     )
 
 
-def watch_stage(name: str, artefact: Artefact, verdicts: Sequence[Artefact] = ()) -> Watch:
+def watch_stage(
+    name: str,
+    artefact: Artefact,
+    verdicts: Sequence[Artefact] = (),
+    ask_judge: AskJudge | None = None,
+) -> Watch:
     """Watch one stage of training."""
     lines = read_lines(artefact.path / METRICS)
     benchmark = _benchmarked(artefact, verdicts)
@@ -137,44 +173,64 @@ def watch_stage(name: str, artefact: Artefact, verdicts: Sequence[Artefact] = ()
         steps=len({line["step"] for line in lines}),
         signals=(
             *_logged(lines),
-            *_sampled(artefact.path / SAMPLES, _references(artefact)),
+            *_sampled(artefact.path / SAMPLES, _references(artefact), ask_judge),
             *([benchmark] if benchmark is not None else []),
         ),
     )
 
 
-def watch_folder(folder: Path) -> tuple[Watch, ...]:
+def watch_folder(folder: Path, ask_judge: AskJudge | None = None) -> tuple[Watch, ...]:
     """Watch all stages of a run's folder, or one stage by its own, finished or still training.
 
     raises: ArtefactError when no stage there logs a reward.
     """
     if _logs_reward(folder):
-        return (_running(folder) if _unfinished(folder) else _alone(folder),)
+        watched = watch_running if _unfinished(folder) else _alone
+        return (watched(folder, ask_judge),)
     found = finished(folder)
     stages = {artefact.name: artefact for artefact in found}
-    watches = watch_stages(stages, [a for a in found if a.kind == "verdicts"])
+    watches = watch_stages(stages, [a for a in found if a.kind == "verdicts"], ask_judge)
     running = [p for p in sorted(folder.glob(f"*{PARTIAL}")) if _logs_reward(p)]
     if not watches and not running:
         raise ArtefactError(f"{folder}: no stage of reinforcement learning has logged a reward")
-    return (*watches, *map(_running, running))
+    return (*watches, *(watch_running(one, ask_judge) for one in running))
+
+
+def watch_checkpoint(folder: Path, step: int) -> Watch:
+    """Watch a stage at a checkpoint, as the trainer calls it: a line in `watch.jsonl`, and on an
+    alarm a warning, once.
+
+    folder: where the stage writes; step: how many it has made.
+    """
+    watch = watch_running(folder)
+    rang = any(line["alarm"] for line in journal_lines(folder / JOURNAL))
+    append_line(folder / JOURNAL, {"step": step, "alarm": watch.alarm, "note": watch.note})
+    if watch.alarm and not rang:
+        warnings.warn(f"step {step}: {watch.note}", RewardAlarm, stacklevel=2)
+    return watch
+
+
+class RewardAlarm(UserWarning):
+    """The reward rises and nothing independent of it does."""
 
 
 def _unfinished(folder: Path) -> bool:
     return not (folder / MANIFEST).is_file()
 
 
-def _alone(folder: Path) -> Watch:
+def _alone(folder: Path, ask_judge: AskJudge | None) -> Watch:
     artefact = open_artefact(folder, "policy")
     verdicts = [beside for beside in finished(folder.parent) if beside.kind == "verdicts"]
-    return watch_stage(artefact.name, artefact, verdicts)
+    return watch_stage(artefact.name, artefact, verdicts, ask_judge)
 
 
-def _running(folder: Path) -> Watch:
-    """A stage that is still training; its questions' references are in the corpus beside it."""
+def watch_running(folder: Path, ask_judge: AskJudge | None = None) -> Watch:
+    """Watch a stage that is still training; its questions' references are in the corpus beside
+    it."""
     lines = read_lines(folder / METRICS)
     corpora = [beside for beside in finished(folder.parent) if beside.kind == "corpus"]
     references = {key: text for corpus in corpora for key, text in _answers(corpus).items()}
-    signals = (*_logged(lines), *_sampled(folder / SAMPLES, references))
+    signals = (*_logged(lines), *_sampled(folder / SAMPLES, references, ask_judge))
     return Watch(folder.name, len({line["step"] for line in lines}), signals)
 
 
@@ -228,8 +284,9 @@ def _logged(lines: Sequence[Mapping[str, Any]]) -> list[Signal]:
     return found
 
 
-def _sampled(file: Path, references: Mapping[str, str]) -> list[Signal]:
-    """Loops, and likeness to the references where there are any, in the sampled answers."""
+def _sampled(file: Path, references: Mapping[str, str], ask_judge: AskJudge | None) -> list[Signal]:
+    """Loops, likeness to the references where there are any, and the judge's scores where one is
+    asked, of the sampled answers."""
     if not file.is_file():
         return []
     steps: dict[float, dict[str, Any]] = {}
@@ -246,7 +303,37 @@ def _sampled(file: Path, references: Mapping[str, str]) -> list[Signal]:
     found = [_over_thirds("share in loops", "sign", loops)] if loops else []
     if likeness:
         found.append(_over_thirds("likeness to the references", "independent", likeness))
+    if ask_judge is not None:
+        found += _judged(ordered, references, ask_judge)
     return found
+
+
+def _judged(
+    lines: Sequence[dict[str, Any]], references: Mapping[str, str], ask_judge: AskJudge
+) -> list[Signal]:
+    """The judge's means of some steps of the first third against those of the last."""
+    size = len(lines) // 3
+    chosen = [_spread(part, MOST_JUDGED) for part in (lines[:size], lines[len(lines) - size :])]
+    answers = [
+        (
+            side,
+            place,
+            Sampled(g["question"], a["text"], a["finish"], references.get(g["record"], "")),
+        )
+        for side, part in enumerate(chosen)
+        for place, line in enumerate(part)
+        for g in line.get("groups", ())
+        for a in g["answers"]
+    ]
+    if not answers:
+        return []
+    means: tuple[dict[int, list[float]], ...] = ({}, {})
+    scores = ask_judge([answer for *_, answer in answers])
+    for (side, place, _), score in zip(answers, scores, strict=True):
+        if math.isfinite(score):
+            means[side].setdefault(place, []).append(score)
+    first, last = ([mean(found) for found in part.values()] for part in means)
+    return [_compared("judge, %", "independent", first, last)] if first and last else []
 
 
 def _spread(lines: Sequence[dict[str, Any]], most: int) -> list[dict[str, Any]]:
@@ -310,17 +397,25 @@ def _of_policy(verdicts: Sequence[Artefact], digest: str) -> list[Verdict]:
 
 
 def _over_thirds(name: str, role: Role, values: Sequence[float]) -> Signal:
-    """The means of the first and last third, and Welch's interval of their difference."""
+    """The means of the first and last third; few values have no course."""
     size = max(1, len(values) // 3)
     first, last = values[:size], values[-size:]
+    if len(values) < LEAST_STEPS:
+        return Signal(name, role, mean(first), mean(last), None, None)
+    return _compared(name, role, first, last)
+
+
+def _compared(name: str, role: Role, first: Sequence[float], last: Sequence[float]) -> Signal:
+    """Two means, and Welch's interval of their difference."""
     low = high = None
-    if len(values) >= LEAST_STEPS:
+    if min(len(first), len(last)) > 1:
         parts = [variance(part) / len(part) for part in (first, last)]
         error = math.sqrt(sum(parts))
         reach = 0.0
         if error:
-            freedom = sum(parts) ** 2 / sum(part**2 / (size - 1) for part in parts)
-            reach = -float(stdtrit(freedom, 0.025)) * error
+            lengths = (len(first), len(last))
+            below = sum(v**2 / (n - 1) for v, n in zip(parts, lengths, strict=True))
+            reach = -float(stdtrit(sum(parts) ** 2 / below, 0.025)) * error
         low, high = mean(last) - mean(first) - reach, mean(last) - mean(first) + reach
     return Signal(name, role, mean(first), mean(last), low, high)
 
