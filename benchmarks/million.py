@@ -1,9 +1,9 @@
 """Many synthetic documents through the steps that see every record: `python benchmarks/million.py`.
 
 Makes documents of 40 made-up words, a tenth of them copies of the one before with a word changed,
-then cleans each text and looks for near-duplicates, as `drenpa deduplicate` does. Every step runs
-in a process of its own; told are CPU seconds, documents a second and the most memory the process
-and its workers ever held (VmHWM of the one, the largest of the others).
+then does with them what `drenpa clean` and `drenpa deduplicate` do. Every step runs in a process of
+its own; told are CPU seconds, documents a second and the most memory the process and its workers
+ever held (VmHWM of the one, the largest of the others).
 """
 
 from __future__ import annotations
@@ -15,15 +15,13 @@ import resource
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from drenpa.core.records import Page
-from drenpa.corpus.clean import clean_text
-from drenpa.corpus.language import identify_language
-from drenpa.corpus.stream import deduplicate_files, mapped
+from drenpa.corpus.clean_pages import Cleaning, clean_into
+from drenpa.corpus.stream import deduplicate_files
 
 WORDS = 40
 
@@ -46,31 +44,13 @@ def make(path: Path, count: int) -> str:
     return f"{path.stat().st_size / 1e6:.0f} MB"
 
 
-def cleaned(lines: list[str]) -> list[str]:
-    rows = []
-    for line in lines:
-        page = Page.model_validate_json(line)
-        text = clean_text(page.text)
-        tags = (identify_language(text),)
-        rows.append(page.model_copy(update={"text": text, "tags": tags}).model_dump_json())
-    return rows
-
-
 def clean(path: Path, out: Path, workers: int) -> str:
-    def lines() -> Iterator[str]:
-        with path.open() as file:
-            yield from file
-
-    count = 0
-    with out.open("w") as file:
-        for rows in mapped(cleaned, lines(), workers=workers):
-            count += len(rows)
-            file.writelines(f"{row}\n" for row in rows)
-    return f"{count} rows"
+    pages = clean_into([str(path)], out, Cleaning(), workers=workers)["pages"]
+    return f"{pages['kept']} of {pages['read']} pages are kept"
 
 
-def deduplicate(path: Path, out: Path, workers: int) -> str:
-    found = deduplicate_files([path], out, workers=workers)
+def deduplicate(folder: Path, out: Path, workers: int) -> str:
+    found = deduplicate_files([folder / "pages.jsonl"], out, workers=workers)
     return f"{found.kept} of {found.rows} stay, {found.clusters} clusters"
 
 
@@ -99,11 +79,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write every figure here")
     chosen = parser.parse_args()
     folder = Path(tempfile.mkdtemp(dir=chosen.folder))
-    raw, clean_rows = folder / "raw.jsonl", folder / "clean.jsonl"
+    raw, pages = folder / "raw.jsonl", folder / "clean"
     steps: list[tuple[str, Callable[..., str], tuple[object, ...]]] = [
         ("make", make, (raw, chosen.count)),
-        ("clean", clean, (raw, clean_rows, chosen.workers)),
-        ("deduplicate", deduplicate, (clean_rows, folder / "out", chosen.workers)),
+        ("clean", clean, (raw, pages, chosen.workers)),
+        ("deduplicate", deduplicate, (pages, folder / "out", chosen.workers)),
     ]
     figures = {}
     context = multiprocessing.get_context("spawn")
