@@ -89,6 +89,15 @@ def test_a_judge_that_believes_what_answers_say_of_themselves_is_found_out() -> 
     assert [one["passed"] for one in padded] == [len(RANKED)] * 5
 
 
+def test_what_a_judge_is_not_meant_to_see_is_not_unscored() -> None:
+    def relevance_alone(case: Case) -> Opinion:
+        return Opinion({"relevance": 1.0} if case.answer else {}, unscored="by design")
+
+    card = examine(FakeJudge(relevance_alone, sees=("relevance",)), RANKED, "en")
+    assert card["unscored"] == len(RANKED)  # the empty answer of each
+    assert card["verdicts"] > 10 * len(RANKED)
+
+
 def test_what_cannot_fall_or_is_unscored_counts_for_nothing() -> None:
     def zeros(case: Case) -> Opinion:
         scores = dict.fromkeys(DIMENSIONS, 0.0)

@@ -106,7 +106,7 @@ def examine(judge: Judge, ranked: Sequence[Ranked], language: str) -> dict[str, 
             code: sum(case.language == code for case in best)
             for code in dict.fromkeys(case.language for case in best)
         },
-        "unscored": sum(bool(opinion.unscored) for opinion in opinions),
+        "unscored": sum(not set(judge.sees) <= set(opinion.scores) for opinion in opinions),
         "verdicts": len(opinions),
         "checks": [asdict(one) for one in passed_checks([row[0] for row in of_ranked], after)],
         "order": [asdict(one) for one in _ordered(ranked, of_ranked)],
