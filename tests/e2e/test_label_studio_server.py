@@ -1,7 +1,7 @@
 """A real Label Studio takes the project and its tasks, and its export comes back.
 
-Needs Label Studio in an environment of its own, named by DRENPA_LABEL_STUDIO (the path of its
-`label-studio` command); it takes about a gigabyte and half a minute to start.
+It is installed into an environment of its own, about a gigabyte, unless DRENPA_LABEL_STUDIO names a
+`label-studio` command; it takes half a minute to start.
 """
 
 import json
@@ -13,28 +13,35 @@ from pathlib import Path
 
 import httpx
 import pytest
+from tests.environments import own_environment
 
 from drenpa.corpus.annotate import Store
 from drenpa.corpus.clean import clean_text
 from drenpa.corpus.label_studio import take_export, write_tasks
 from drenpa.corpus.rounds import CandidateDraft, Draft
 
-COMMAND = os.environ.get("DRENPA_LABEL_STUDIO", "")
 TOKEN = "0123456789abcdef0123456789abcdef01234567"
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not COMMAND, reason="DRENPA_LABEL_STUDIO names no label-studio command"),
-]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def api(tmp_path_factory):
+def command():
+    """The path of the `label-studio` command."""
+    named = os.environ.get("DRENPA_LABEL_STUDIO")
+    if named:
+        return named
+    python = own_environment("label-studio", "label-studio==1.23.2")
+    return str(Path(python).with_name("label-studio"))
+
+
+@pytest.fixture(scope="module")
+def api(command, tmp_path_factory):
     folder = tmp_path_factory.mktemp("label-studio")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = {
-        "PATH": f"{Path(COMMAND).parent}:{os.environ['PATH']}",
+        "PATH": f"{Path(command).parent}:{os.environ['PATH']}",
         "HOME": str(folder),
         "LABEL_STUDIO_BASE_DATA_DIR": str(folder / "data"),
         "LATEST_VERSION_CHECK": "false",
@@ -43,13 +50,13 @@ def api(tmp_path_factory):
         "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN": "true",
         "OMP_NUM_THREADS": "1",
     }
-    command = [COMMAND, "start", "--no-browser", "--internal-host", "127.0.0.1"]
-    command += ["--port", str(port), "--user-token", TOKEN]
-    command += ["--username", "lead@example.org", "--password", "not-a-secret"]
+    start = [command, "start", "--no-browser", "--internal-host", "127.0.0.1"]
+    start += ["--port", str(port), "--user-token", TOKEN]
+    start += ["--username", "lead@example.org", "--password", "not-a-secret"]
     with (
         (folder / "log").open("w") as log,
         subprocess.Popen(
-            command, env=environment, stdout=log, stderr=subprocess.STDOUT, cwd=folder
+            start, env=environment, stdout=log, stderr=subprocess.STDOUT, cwd=folder
         ) as server,
         httpx.Client(
             base_url=f"http://127.0.0.1:{port}",
