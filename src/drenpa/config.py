@@ -335,7 +335,10 @@ class MemoryConfig(Config):
 
 
 class EndpointConfig(Config):
-    """A model behind an OpenAI-compatible endpoint, and how it is asked."""
+    """A model behind an OpenAI-compatible endpoint, and how it is asked.
+
+    price_in, price_out: of a million tokens; max_cost: of all replies in the run's store.
+    """
 
     model: str = ""
     base_url: str = ""  # default is the client's own
@@ -343,6 +346,10 @@ class EndpointConfig(Config):
     concurrency: Count = 4
     timeout_s: Positive = 60.0  # for a whole reply
     retries: int = Field(default=3, ge=0)
+    requests_per_minute: int = Field(default=0, ge=0)  # 0: no limit
+    price_in: NotNegative = 0.0
+    price_out: NotNegative = 0.0
+    max_cost: NotNegative = 0.0  # 0: no limit
     request: dict[str, Any] = {}  # laid over each request; null leaves a key out
 
 

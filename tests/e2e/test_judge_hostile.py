@@ -110,6 +110,21 @@ def test_a_server_that_asks_for_a_day_is_not_waited_for() -> None:
         assert server.asked.total() == 1
 
 
+def test_no_more_is_spent_than_the_recipe_allows_over_all_runs(tmp_path: Path) -> None:
+    usage = {"prompt_tokens": 1000, "completion_tokens": 100}
+    body = json.loads(completion(VERDICT)) | {"usage": usage}
+    paid = send(200, json.dumps(body).encode())
+    # A reply costs 1000 tokens at 2 and 100 at 10 a million, 0.003; it may cost about 0.012.
+    prices = {"price_in": 2.0, "price_out": 10.0, "max_cost": 0.022, "concurrency": 1}
+    cases = [Case(f"question {n}", "a") for n in range(10)]
+    with hostile(lambda body, before: paid) as server, Store(tmp_path / "s.sqlite") as store:
+        for asked in (4, 4):  # the second run knows what the first one spent
+            with pytest.raises(ScoringError, match=r"max_cost 0\.022: 0\.012 is spent"):
+                list(EndpointJudge(config(server, **prices), store=store).judge(cases))
+            assert server.asked.total() == asked
+        assert len(store) == 4
+
+
 def test_of_many_cases_each_is_scored_or_unscored_and_a_second_run_asks_only_for_the_rest(
     tmp_path: Path,
 ) -> None:

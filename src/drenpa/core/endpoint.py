@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import math
 import os
 import random
 import time
@@ -90,13 +91,17 @@ class Reply:
 class EndpointError(Exception):
     """This request got no reply; another may, unless the reason holds `for_all`.
 
-    said: the service's own words about it, without the key.
+    said:   the service's own words about it, without the key.
+    remedy: what a person can do about it; empty where the reason says so itself.
     """
 
-    def __init__(self, why: str, *, for_all: bool = False, said: str = "") -> None:
+    def __init__(
+        self, why: str, *, for_all: bool = False, said: str = "", remedy: str = ""
+    ) -> None:
         super().__init__(why)
         self.for_all = for_all
         self.said = said
+        self.remedy = remedy
 
 
 class Purse:
@@ -145,7 +150,7 @@ class ChatClient:
         self._place = place
         self._store = store
         self._pace = _Pace(endpoint.requests_per_minute)
-        self._purse = Purse(endpoint.max_cost)
+        self._purse = Purse(endpoint.max_cost, _spent(store) if endpoint.max_cost else 0.0)
         self._lock = Lock()
         self._failed_in_a_row = 0
         self._last_fault = ""
@@ -186,9 +191,9 @@ class ChatClient:
         except EndpointError as fault:
             if not fault.for_all:
                 raise
+            remedy = f"; {fault.remedy}" if fault.remedy else ""
             raise ScoringError(
-                f"{self.endpoint.model} at {self.host}: {fault}; check the key in "
-                f"${self.endpoint.key_env}, {self._place}.model and {self._place}.base_url"
+                f"{self.endpoint.model} at {self.host}: {fault}{remedy}; what came is kept"
             ) from None
         if self._store is not None:
             self._store.put(key, asdict(reply))
@@ -282,7 +287,11 @@ class ChatClient:
         said = str(error.message)
         said = brief(said.replace(self._key, "…") if self._key else said)
         if error.status_code in _FOR_ALL or getattr(error, "code", None) == "insufficient_quota":
-            return EndpointError(why, for_all=True, said=said)
+            check = (
+                f"check the key in ${self.endpoint.key_env}, {self._place}.model and "
+                f"{self._place}.base_url"
+            )
+            return EndpointError(why, for_all=True, said=said, remedy=check)
         if error.status_code not in _AGAIN and error.status_code < 500:
             return EndpointError(why, said=said)
         wait_s = retry_after_s(error.response.headers.get("retry-after", ""), datetime.now(UTC))
@@ -309,6 +318,12 @@ class ChatClient:
 
     def _cost(self, read: int, written: int) -> float:
         return (read * self.endpoint.price_in + written * self.endpoint.price_out) / 1e6
+
+
+def _spent(store: Store | None) -> float:
+    """What all the replies in a store cost."""
+    kept = store.values() if store is not None else ()
+    return math.fsum(value["cost"] for value in kept if isinstance(value, dict) and "cost" in value)
 
 
 def spread(
