@@ -457,13 +457,16 @@ def clean(
         Path | None, typer.Option(help="Where the parts of known sites' pages stand (YAML).")
     ] = None,
     language: Annotated[
-        list[str] | None, typer.Option(help="Keep pages in this language only: bo, dz, zh, en.")
+        list[str] | None, typer.Option(help="Keep pages in this language only: bo, dz, zh, en, …")
     ] = None,
     personal: Annotated[
         Literal["flag", "scrub", "drop", "keep"],
         typer.Option(help="What to do with e-mail addresses, telephone numbers and the like."),
     ] = "flag",
     shortest: Annotated[int, typer.Option(help="Drop pages of fewer letters.")] = 1,
+    profile: Annotated[
+        list[Path] | None, typer.Option(help="Of a language that is not known here (YAML).")
+    ] = None,
     column: Annotated[
         list[str] | None, typer.Option(help="A table's own column: text=body, id=key, …")
     ] = None,
@@ -475,12 +478,14 @@ def clean(
     """Take clean text out of web pages, and say what was dropped and why."""
     from drenpa.corpus.clean_pages import Cleaning, clean_told
     from drenpa.corpus.html import load_rules
+    from drenpa.corpus.language import read_profile
 
     cleaning = Cleaning(
         rules=load_rules(rules) if rules else (),
         languages=tuple(language or ()),
         personal=personal,
         shortest=shortest,
+        profiles=tuple(read_profile(path) for path in profile or ()),
     )
     clean_told(places, cleaning, columns=column or (), workers=workers, say=print, engine=engine)
 

@@ -12,32 +12,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-LANGUAGE_SCRIPTS: Mapping[str, str] = {"en": "LATIN", "zh": "CJK", "bo": "TIBETAN"}
+from drenpa.core.languages import LANGUAGES
+
+LANGUAGE_SCRIPTS: Mapping[str, str] = {code: known.script for code, known in LANGUAGES.items()}
 """The script each known language is written in, as Unicode names it."""
 
-
-def _listed(words: str) -> frozenset[str]:
-    return frozenset(words.split())
-
-
 FUNCTION_UNITS: Mapping[str, frozenset[str]] = {
-    "en": _listed(
-        "a an the this that these those i you he she it we they me him her us them my your his its "
-        "our their one who which what when where why how if then than so as because while though "
-        "and or but not no nor of to in on at by for from with into over under about between after "
-        "before through during without is are was were be been being am do does did has have had "
-        "can could may might must shall should will would there here all any each some most more "
-        "other such only own same too very just also still even up down out off again once both "
-        "few much many every"
-    ),
-    "zh": frozenset(
-        "的了是在和也就不都而与及或被把对从到以于为这那其之有会能要可着过吗呢吧所则但因"
-    ),
-    "bo": _listed(
-        "གི གྱི ཀྱི ཡི འི གིས གྱིས ཀྱིས ཡིས ལ ན ནས ལས དུ ཏུ ཅིང ཞིང ཤིང དང ནི ཡང ཀྱང འང པ བ པའི བའི པར བར "
-        "པས བས མ མི དེ འདི ཡིན རེད ཡོད འདུག མེད མིན དགོས ཐུབ ཡག གཅིག ཞིག ཅིག ཤིག རྣམས ཚོ ཞེས ཅེས སོགས "
-        "ཏེ སྟེ དེའི འདིའི གང ཅི སུ ར རུ སུའི པོ མོ"
-    ),
+    code: known.function_units for code, known in LANGUAGES.items()
 }
 """The commonest function words of the known languages; they carry the language, not the topic."""
 
@@ -288,12 +269,8 @@ def speaks(text: str, language: str) -> float:
     if language == "bo":
         plausible *= sum(_is_syllable(piece) for piece in pieces) / len(pieces)
     if len(pieces) >= 8:
-        common = sum(piece in FUNCTION_UNITS[language] for piece in pieces) / len(pieces)
-        plausible *= min(1.0, common / _USUAL_SHARE[language])
+        plausible *= min(1.0, LANGUAGES[language].commonness(pieces))
     return plausible
-
-
-_USUAL_SHARE: Mapping[str, float] = {"en": 0.15, "zh": 0.04, "bo": 0.10}
 
 
 def _is_syllable(unit: str) -> bool:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from drenpa.core.text import LANGUAGE_SCRIPTS, script_ratios
+from drenpa.core.languages import LANGUAGES, Language
+from drenpa.core.text import script_ratios, units
 from drenpa.corpus.syllables import syllable_sorts
 from drenpa.corpus.tibetan import normalise_tibetan
 
-_SCRIPT_LANGUAGE = {"TIBETAN": "bo", "CJK": "zh", "LATIN": "en"}
 _LINE_ENDS = re.compile("\r\n?|[\v\f\x85\u2028\u2029]")
 _JOINERS_BY_TIBETAN = re.compile(
     "(?<=[\u0f00-\u0fff])[\u200c\u200d]+|[\u200c\u200d]+(?=[\u0f00-\u0fff])"
@@ -71,16 +72,26 @@ class _Mending(dict[int, str]):
 _MENDING = _Mending()
 
 
-def language_by_script(text: str) -> str:
+def language_by_script(text: str, profiles: Sequence[Language] = ()) -> str:
     """Return bo, zh or en by the script of most letters, "" for another script or none.
+
+    profiles: of further languages. Of several of one script the one counts whose function words
+              the text holds most of, the first where it holds none.
 
     >>> language_by_script("བོད་ཡིག"), language_by_script("Привет")
     ('bo', '')
     """
-    return _SCRIPT_LANGUAGE.get(next(iter(script_ratios(text)), ""), "")
+    script = next(iter(script_ratios(text)), "")
+    fitting = [known for known in (*LANGUAGES.values(), *profiles) if known.script == script]
+    if len(fitting) < 2:
+        return fitting[0].code if fitting else ""
+    pieces = units(text)
+    return max(fitting, key=lambda known: known.commonness(pieces)).code
 
 
-def drop_debris(text: str, language: str = "") -> tuple[str, tuple[Dropped, ...]]:
+def drop_debris(
+    text: str, language: str = "", profiles: Sequence[Language] = ()
+) -> tuple[str, tuple[Dropped, ...]]:
     """Take out the lines that are no text of the language; return the rest and what went.
 
     A line goes when it holds no letter (page numbers, rules), when most of its letters are of
@@ -90,11 +101,13 @@ def drop_debris(text: str, language: str = "") -> tuple[str, tuple[Dropped, ...]
     >>> drop_debris("ཁྱི་ཆུང་ཞིག། 3/16\\n4/16", "bo")
     ('ཁྱི་ཆུང་ཞིག།', (Dropped(line='4/16', reason='no letters'),))
     """
+    written = "bo" if language == "dz" else language
+    script = next((k.script for k in (*LANGUAGES.values(), *profiles) if k.code == written), "")
     kept: list[str] = []
     dropped: list[Dropped] = []
     for line in text.split("\n"):
         bare = _PAGE_MARK.sub("", line)
-        reason = _debris(bare, language) if line.strip() else ""
+        reason = _debris(bare, language, script) if line.strip() else ""
         if reason:
             dropped.append(Dropped(line.strip(), reason))
         else:
@@ -102,13 +115,12 @@ def drop_debris(text: str, language: str = "") -> tuple[str, tuple[Dropped, ...]
     return re.sub("\n{3,}", "\n\n", "\n".join(kept)).strip("\n "), tuple(dropped)
 
 
-def _debris(line: str, language: str) -> str:
-    """Why a line is no text of the language, "" when it is."""
+def _debris(line: str, language: str, script: str) -> str:
+    """Why a line is no text of the language in its script ("" for any), "" when it is."""
     ratios = script_ratios(line)
     if not ratios:
         return "no letters"
-    script = LANGUAGE_SCRIPTS.get("bo" if language == "dz" else language)
-    if script is not None and ratios.get(script, 0.0) < 0.5:
+    if script and ratios.get(script, 0.0) < 0.5:
         return "script"
     if language in ("bo", "dz"):
         sorts = syllable_sorts(line, dzongkha=language == "dz")

@@ -24,6 +24,7 @@ from pydantic import Field
 from drenpa.core.artefacts import write_text
 from drenpa.core.errors import DataError
 from drenpa.core.knowledge import Kind
+from drenpa.core.languages import Language
 from drenpa.core.records import Page
 from drenpa.core.text import script_ratios
 from drenpa.corpus.classify import suggest_kind
@@ -57,18 +58,21 @@ class Cleaning:
     personal:  what may identify a person: flag counts it, scrub replaces it, drop drops the page,
                keep does not look. Names and postal addresses are only flagged.
     shortest:  letters below which a page is dropped as short.
+    profiles:  of languages that are not known here.
     """
 
     rules: tuple[SiteRule, ...] = ()
     languages: tuple[str, ...] = ()
     personal: PersonalData = "flag"
     shortest: int = 1
+    profiles: tuple[Language, ...] = ()
 
 
 class CleanPage(Page):
     """A page after cleaning, with what it says of itself and what was told of it.
 
-    language:    en, zh, bo, dz or "", by the text; claimed is what the page says.
+    language:    en, zh, bo, dz, that of a profile, or "", by the text; claimed is what the page
+                 says.
     encoding:    in which its bytes were; "" when it came as text.
     personal:    how many stretches of each sort may identify a person.
     impossible:  share of Tibetan syllables that can be none.
@@ -137,11 +141,11 @@ def clean_page(raw: RawPage, cleaning: Cleaning = Cleaning()) -> Cleaned:
     else:
         text = clean_text(text)
     text = join_segmented(text)
-    language = identify_language(text)
-    text, debris = drop_debris(text, language)
+    language = identify_language(text, cleaning.profiles)
+    text, debris = drop_debris(text, language, cleaning.profiles)
     if debris:
         dropped += debris
-        language = identify_language(text)
+        language = identify_language(text, cleaning.profiles)
     personal: Mapping[str, int] = {}
     flagged: tuple[tuple[str, str], ...] = ()
     if cleaning.personal == "scrub":
