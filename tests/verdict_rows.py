@@ -58,12 +58,14 @@ def verdicts(items: int = 6, gain: float = 0.6, **changes: Any) -> list[Verdict]
     ]
 
 
-def verdicts_artefact(root: Path, rows: Sequence[Verdict], name: str = "benchmark") -> Artefact:
+def verdicts_artefact(
+    root: Path, rows: Sequence[Verdict], name: str = "benchmark", **summary: Any
+) -> Artefact:
     """A finished artefact of verdicts."""
 
     def work(folder: Path) -> dict[str, Any]:
         write_rows(folder / "verdicts.parquet", rows)
-        return {"judge": rows[0].judge, "judge_card": "It throws dice."}
+        return {"judge": rows[0].judge, "judge_card": "It throws dice."} | summary
 
     return _made(root, "verdicts", name, work)
 

@@ -31,6 +31,7 @@ from drenpa.report.readings import (
 from drenpa.report.shape import question_counts, record_counts
 from drenpa.report.table import make_table, table_files
 from drenpa.report.terminal import print_summary
+from drenpa.report.unscored import open_cells, reply_rates
 from drenpa.report.watch import watch_json, watch_stages
 from drenpa.report.wide import wide_csv, wide_latex, wide_markdown, wide_table
 
@@ -145,6 +146,8 @@ def _write(
         readings=readings,
         watches=watches,
         data=data,
+        replies=reply_rates(verdicts),
+        open_cells=open_cells(verdicts),
         wide=wide if len(table.models) > 1 or config.paper_columns else None,
     )
     for file, text in {

@@ -50,6 +50,7 @@ from drenpa.report.paper import PaperRow, disagreements, paper_rows, paper_sourc
 from drenpa.report.readings import Readings
 from drenpa.report.shape import CountRows
 from drenpa.report.table import COLUMNS, ROW_KINDS, SIGNIFICANT, Cell, ResultTable
+from drenpa.report.unscored import OpenCell, ReplyRate
 from drenpa.report.watch import Watch
 from drenpa.report.wide import WideTable
 
@@ -79,6 +80,8 @@ class PageContent:
     meters: Mapping[str, Sequence[Meter]] = field(default_factory=dict)
     data: Mapping[str, CountRows] = field(default_factory=dict)
     wide: WideTable | None = None
+    replies: Sequence[ReplyRate] = ()
+    open_cells: Sequence[OpenCell] = ()
 
 
 @dataclass(frozen=True)
@@ -157,6 +160,8 @@ def page_html(content: PageContent) -> str:
             examples=[example for example in content.examples if example.answers],
             readings=content.readings,
             wide=content.wide,
+            replies=content.replies,
+            open_cells=content.open_cells,
             watches=content.watches,
             sources=content.sources,
             resamples=content.resamples,
