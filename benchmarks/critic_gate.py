@@ -10,6 +10,9 @@ stop the fluent critique of another answer.
 
     python benchmarks/critic_gate.py --metacritique annotation_data.json \\
         --shepherd FOLDER_WITH_human_data_raw_and_for_model
+
+With `--checker MODEL` a local model is asked about claims of MetaCritique as the gate's second
+model is, each claim as a critique by itself, as many that hold as do not.
 """
 
 from __future__ import annotations
@@ -17,20 +20,24 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import random
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from drenpa.core.statistics import Scored, interval
 from drenpa.critic.faithful import (
+    CHECK_SLOTS,
     new_names,
     new_numbers,
     new_quotations,
     new_terms,
     unfaithful,
+    unsupported_claims,
 )
 
 CRITIQUES = ("human_critique", "llm1_critique", "llm2_critique")
+CHECK_TOKENS = 64
 PARTS = {
     "numbers": new_numbers,
     "names": new_names,
@@ -42,19 +49,22 @@ PARTS = {
 def claims(items: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str, str, bool]]:
     """Yield (question, sources, claim, whether people say that it holds)."""
     for item in items:
-        sources = "\n".join(
-            (
-                item["question"],
-                item["response"],
-                item["gpt4_answer"],
-                item["gpt4_critique"]["critique"],
-            )
-        )
+        sources = "\n".join(sources_of(item))
         for name in CRITIQUES:
             found = item.get(name)
             if found is not None:
                 for claim, holds in zip(found["aius"], found["precision_labels"], strict=True):
                     yield str(item["shepherd_id"]), sources, claim, bool(holds)
+
+
+def sources_of(item: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    """Return question, answer, and the reference answer and critique that stand for the note."""
+    return (
+        item["question"],
+        item["response"],
+        item["gpt4_answer"],
+        item["gpt4_critique"]["critique"],
+    )
 
 
 def gate_figures(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -79,6 +89,57 @@ def gate_figures(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         }
     told["whole critiques"] = whole_critiques(items)
     return told
+
+
+def checker_figures(items: Sequence[Mapping[str, Any]], model: str, count: int) -> dict[str, Any]:
+    """Ask the second model about `count` claims, half of which hold; of the half of the questions
+    with the shortest sources, since a small model reads slowly.
+
+    A reply that cannot be read stops a critique, so it counts as flagged.
+    """
+    from drenpa.core.prompts import load_prompt
+    from drenpa.critic.client import LocalWriter, Reply
+
+    def length(item: Mapping[str, Any]) -> int:
+        return sum(len(text) for text in sources_of(item))
+
+    short = sorted(items, key=length)[: len(items) // 2]
+    rows = [
+        (item, claim, bool(holds))
+        for item in short
+        for name in CRITIQUES
+        if item.get(name) is not None
+        for claim, holds in zip(item[name]["aius"], item[name]["precision_labels"], strict=True)
+    ]
+    lot = random.Random(0)
+    chosen = [
+        row
+        for wanted in (True, False)
+        for row in lot.sample([row for row in rows if row[2] is wanted], count // 2)
+    ]
+    prompt = load_prompt("expand_check", "en", slots=CHECK_SLOTS)
+    writer = LocalWriter(model, max_tokens=CHECK_TOKENS)
+    requests = []
+    for item, claim, _ in chosen:
+        question, answer, *note = sources_of(item)
+        text = prompt.fill(
+            {"question": question, "answer": answer, "note": "\n".join(note), "critique": claim}
+        )
+        requests.append(writer.request([{"role": "user", "content": text}]))
+    replies: dict[int, Reply] = {}
+    writer.send(requests, replies.__setitem__, at_once=1, spent=0.0)
+    found = [unsupported_claims(replies[place].text) for place in range(len(chosen))]
+    judged = [
+        (str(item["shepherd_id"]), holds, claims is None or bool(claims))
+        for (item, _, holds), claims in zip(chosen, found, strict=True)
+    ]
+    return {
+        "claims": len(chosen),
+        "unreadable": sum(claims is None for claims in found),
+        "recall": share([(c, flag) for c, holds, flag in judged if not holds]),
+        "stopped though they hold": share([(c, flag) for c, holds, flag in judged if holds]),
+        "replies": [replies[place].text for place in range(3)],
+    }
 
 
 def whole_critiques(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -182,11 +243,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--metacritique", type=Path, help="annotation_data.json")
     parser.add_argument("--shepherd", type=Path, help="the folder of the two files")
+    parser.add_argument("--checker", default="", help="a local model that checks claims")
+    parser.add_argument("--claims", type=int, default=40, help="how many claims it is asked about")
     given = parser.parse_args()
     told = {}
     if given.metacritique:
         items = json.loads(given.metacritique.read_text(encoding="utf-8"))
-        told["metacritique"] = gate_figures(items)
+        if given.checker:
+            told["checker"] = checker_figures(items, given.checker, given.claims)
+        else:
+            told["metacritique"] = gate_figures(items)
     if given.shepherd:
         told["shepherd"] = shepherd_figures(given.shepherd)
     print(json.dumps(told, indent=2))

@@ -1,18 +1,30 @@
-"""The critic against a plain scalar scorer and TRL's RewardTrainer, on pairs that people judged.
+"""The critic on human judgements: against scalar scorers, and what its critiques are worth to it.
 
-All arms start from one model and see the same rankings, in as many epochs, with adapters of one
-rank, at one learning rate, under the same seeds; all are measured on the same pairs. Rankings of
-one question stay on one side of every split, and whole sets can be kept for testing alone.
+All arms of a seed start from one model and see the same rankings as often, with adapters of one
+rank, at one learning rate. The critic's arms have their first three epochs in common and differ in
+the fourth, in which its head reads (some of) its own critiques. What is told: pair accuracy with
+people's, its own, no and shuffled critiques, *gap* (people's − own) and *use* (own − shuffled).
 
     python benchmarks/critic_human.py --model MODEL --data ../shared/data --out runs/critic-human \\
-        --train shepherd sfres --test hhh topical_chat --seeds 1 2 3 --peer-python PYTHON
+        --sets dialogue shepherd --seeds 1 2 3 --arms half own hidden scalar --samples 4
+    python benchmarks/critic_human.py --arms --plot docs/images/critic-frontier.svg
 
-Sets, and what a preference means in each:
+Without `--model` nothing is run, and the rows that are there are told.
 
-- `shepherd`: people rated a model's answer and criticised it; beside it stands a right answer. The
-  right one is preferred to one rated 3 or less of 5 for relevance: inferred, nobody compared them.
-- `sfres`, `topical_chat`: people's mean ratings "overall" order the outputs of several systems.
-- `hhh`: people chose one of two answers.
+Each seed tests on another third of the groups and trains on the others; a group is all that stands
+with one question. Validation groups, by which arms are chosen, are in no third. A row for each
+(seed, arm, set, part) goes into `rows.jsonl`; what is there is not run again.
+
+Sets, what a preference means in each, and what the critiques are:
+
+- `dialogue` (UniEval, Topical-Chat): mean ratings "overall" by three people order six lines for one
+  conversation, of which the last two turns are shown. Critique: a verdict from their ratings of
+  engagement, coherence, naturalness and clarity, not of "overall", and the weakest of these.
+- `acts` (UniEval, SFRES): the same of wordings of one dialogue act; informative and natural.
+- `shepherd`: people rated a model's answer, and ticked what is wrong with it; beside it stands a
+  right answer. The right one is preferred to one rated 3 or less of 5 for relevance: inferred,
+  nobody compared the two. Critique: what they ticked; of the right answer, that it is right.
+- `hhh`: people chose one of two answers. No critiques; tested on alone.
 """
 
 from __future__ import annotations
@@ -24,15 +36,36 @@ import random
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-RANK, ALPHA = 16, 32
-HELD_OUT = 0.25
+import torch
+
+from drenpa.config import CriticConfig, EngineConfig, LoraConfig, TrainConfig
+from drenpa.core.prompts import Prompt
+from drenpa.core.statistics import Difference, Interval, Scored, interval, paired_difference
+from drenpa.critic.accuracy import right_order
+from drenpa.critic.examples import Example, Examples, pairs_of
+from drenpa.critic.score import Critic, CriticSettings
+from drenpa.critic.train import OWN_TEMPERATURE, Lesson, _Training, measure
+from drenpa.engine.adapters import seed_of, trainable_parameters
+from drenpa.engine.loop import Trainee, train_loop
+
+EPOCHS = 3
+"""On people's critiques; the last one differs by arm."""
+SAMPLED = ("half", "own")
+"""Arms in which several critiques are sampled for each answer and their scores averaged."""
 LEAST_APART = 0.5
 """Mean ratings nearer than this are a tie: three raters do not tell them apart."""
+LONGEST = 45
+"""Words of a question or an answer of Shepherd and HHH; longer ones cost more than there is."""
+TURNS = 2
+PROMPT = "Say how good the answer is.\n\nQuestion: {question}\n\nAnswer: {answer}"
+"""Shorter than the critic's own, which costs more than it gives where critiques are so short."""
+FOLDS = 3
 HHH = re.compile(
     r"###The instruction to evaluate:\n(.*?)\n\n"
     r"###Response to evaluate:\n(.*?)\n\n###Score Rubrics",
@@ -58,33 +91,73 @@ class Ranked:
 
 
 @dataclass(frozen=True)
-class Budget:
-    """What every arm gets."""
+class Sizes:
+    """How many groups of a set go where; what is tested on is a third of the pool.
 
-    epochs: int
-    own_epochs: int
-    batch: int
-    learning_rate: float
-    max_length: int
-    max_critique_tokens: int
+    train: of the rest of the pool, at most.
+    """
+
+    dev: int
+    pool: int
+    train: int
+
+
+SIZES: Mapping[str, Sizes] = {
+    "dialogue": Sizes(dev=12, pool=48, train=32),
+    "acts": Sizes(dev=0, pool=108, train=40),
+    "shepherd": Sizes(dev=0, pool=108, train=40),
+    "hhh": Sizes(dev=0, pool=60, train=0),
+}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What the third epoch is like.
+
+    own_share:  of the answers, whose critique is the critic's own.
+    tries:      own critiques sampled for each; the head reads the one that agrees best with the
+                ranking, and people's where none agrees.
+    taught:     agreeing ones are learned by heart too.
+    hide_share: of the questions, whose answers the head does not see, only the critiques.
+    writes:     false for the scalar scorer.
+    """
+
+    own_share: float = 0.0
+    tries: int = 1
+    taught: bool = False
+    hide_share: float = 0.0
+    writes: bool = True
+
+
+ARMS: Mapping[str, Arm] = {
+    "common": Arm(),
+    "people": Arm(),
+    "quarter": Arm(own_share=0.25),
+    "half": Arm(own_share=0.5),
+    "three": Arm(own_share=0.75),
+    "own": Arm(own_share=1.0),
+    "agreeing": Arm(own_share=0.5, tries=3),
+    "rewarded": Arm(own_share=1.0, tries=3, taught=True),
+    "hidden": Arm(own_share=1.0, hide_share=0.5),
+    "scalar": Arm(writes=False),
+}
 
 
 def shepherd(data: Path) -> Iterator[Ranked]:
-    """Yield a right answer above each answer that people rated low, with their critique of it."""
-    folder = data / "critique" / "Shepherd"
-    fluent = {
-        row["id"]: row["feedback"] for row in json_lines(folder / "human_data_for_model.jsonl")
-    }
-    for row in json_lines(folder / "human_data_raw.jsonl"):
-        told = row["metadata"]
-        label = row["latestLabel"]["jsonResponse"].get("CLASSIFICATION_JOB_1")
+    """Yield a right answer above each answer that people rated low, with what they ticked."""
+    for row in json_lines(data / "critique" / "Shepherd" / "human_data_raw.jsonl"):
+        told, said = row["metadata"], row["latestLabel"]["jsonResponse"]
+        label = said.get("CLASSIFICATION_JOB_1")
         good, candidate = told["output_correct"].strip(), told["output_candidate"].strip()
         if not label or not good or not candidate or good == candidate:
             continue
         if int(label["categories"][0]["name"][0]) <= 3:
-            critique = fluent.get(row["id"], "").strip()
-            question = told["context"].strip()
-            yield ranked("shepherd", question, (good, candidate), (1, 2), ("", critique))
+            ticked = said.get("CLASSIFICATION_JOB_0", {}).get("categories", [])
+            wrong = ", ".join(one["categoryName"].lower() for one in ticked) or "something"
+            texts = told["context"].strip(), good, candidate
+            if max(len(text.split()) for text in texts) <= LONGEST:
+                critiques = ("Right.", f"Wrong: {wrong}.")
+                yield ranked("shepherd", texts[0], (good, candidate), (1, 2), critiques)
 
 
 def hhh(data: Path) -> Iterator[Ranked]:
@@ -94,35 +167,73 @@ def hhh(data: Path) -> Iterator[Ranked]:
             HHH.search(row[f"{name}_instruction"]) for name in ("chosen", "rejected")
         )
         if chosen and rejected and chosen[1] == rejected[1]:
-            answers = chosen[2].strip(), rejected[2].strip()
-            if all(answers) and answers[0] != answers[1]:
-                yield ranked("hhh", chosen[1].strip(), answers, (1, 2), ("", ""))
+            texts = chosen[1].strip(), chosen[2].strip(), rejected[2].strip()
+            if (
+                all(texts)
+                and texts[1] != texts[2]
+                and max(len(t.split()) for t in texts) <= LONGEST
+            ):
+                yield ranked("hhh", texts[0], texts[1:], (1, 2), ("", ""))
 
 
-def topical_chat(data: Path) -> Iterator[Ranked]:
+QUALITIES = {
+    "engagingness": (1, 3, "dull"),
+    "coherence": (1, 3, "incoherent"),
+    "naturalness": (1, 3, "unnatural"),
+    "understandability": (0, 1, "unclear"),
+    "informativeness": (1, 6, "incomplete"),
+}
+"""The ends of each scale, and what is said of an answer where it is the weakest of its ratings."""
+VERDICTS = ((0.46, "Poor"), (0.87, "Middling"), (9.0, "Good"))
+"""A third of UniEval's dialogue lines has a mean rating below each of the first two."""
+
+
+def in_words(scores: Mapping[str, float]) -> str:
+    """Put people's mean ratings into a verdict and its reason; "overall" is no part of it.
+
+    >>> in_words({"engagingness": 1.0, "coherence": 2.0, "overall": 5.0})
+    'Poor: dull.'
+    >>> in_words({"engagingness": 3.0, "coherence": 3.0})
+    'Good.'
+    """
+    places = {
+        name: (scores[name] - low) / (high - low)
+        for name, (low, high, _) in QUALITIES.items()
+        if name in scores
+    }
+    mean = sum(places.values()) / len(places)
+    verdict = next(word for bound, word in VERDICTS if mean < bound)
+    weakest = min(places, key=lambda name: places[name])
+    return "Good." if verdict == "Good" else f"{verdict}: {QUALITIES[weakest][2]}."
+
+
+def dialogue(data: Path) -> Iterator[Ranked]:
     """Yield six systems' next lines of a conversation, in the order of their mean rating."""
-    yield from rated(data / "preference" / "UniEval" / "topical_chat.json", "topical_chat", "{}")
+    file = data / "preference" / "UniEval" / "topical_chat.json"
+    for row in rated(file, "dialogue"):
+        turns = [line.strip() for line in row.question.splitlines() if line.strip()][-TURNS:]
+        yield replace(row, question="Give the next line.\n" + "\n".join(f"- {t}" for t in turns))
 
 
-def sfres(data: Path) -> Iterator[Ranked]:
+def acts(data: Path) -> Iterator[Ranked]:
     """Yield several systems' wordings of one dialogue act, in the order of their mean rating."""
-    yield from rated(
-        data / "preference" / "UniEval" / "sfres.json", "sfres", "Say in one sentence: {}"
-    )
+    for row in rated(data / "preference" / "UniEval" / "sfres.json", "acts"):
+        yield replace(row, question=f"Say in one sentence: {row.question}")
 
 
-def rated(file: Path, name: str, asks: str) -> Iterator[Ranked]:
+def rated(file: Path, name: str) -> Iterator[Ranked]:
     """Put outputs for one source together and rank them; distinct outputs only."""
-    outputs: dict[str, dict[str, float]] = {}
+    outputs: dict[str, dict[str, Mapping[str, float]]] = {}
     for row in read_json(file):
         text = row["system_output"].strip()
         if text:
-            outputs.setdefault(row["source"].strip(), {})[text] = row["scores"]["overall"]
+            outputs.setdefault(row["source"].strip(), {})[text] = row["scores"]
     for source, found in outputs.items():
-        ranks = ranks_of(list(found.values()))
+        ratings = tuple(scores["overall"] for scores in found.values())
+        ranks = ranks_of(ratings)
         if len(set(ranks)) > 1:
-            row = ranked(name, asks.format(source), tuple(found), ranks, ("",) * len(found))
-            yield replace(row, ratings=tuple(found.values()))
+            said = tuple(in_words(scores) for scores in found.values())
+            yield replace(ranked(name, source, tuple(found), ranks, said), ratings=ratings)
 
 
 def ranks_of(scores: Sequence[float]) -> tuple[int, ...]:
@@ -141,7 +252,7 @@ def ranks_of(scores: Sequence[float]) -> tuple[int, ...]:
     return tuple(ranks)
 
 
-SETS = {"shepherd": shepherd, "hhh": hhh, "topical_chat": topical_chat, "sfres": sfres}
+SETS = {"dialogue": dialogue, "acts": acts, "shepherd": shepherd, "hhh": hhh}
 
 
 def ranked(
@@ -156,280 +267,511 @@ def ranked(
     return Ranked(source, group, question, answers, ranks, critiques)
 
 
-def split(rankings: Sequence[Ranked], share: float, seed: int) -> tuple[list[Ranked], list[Ranked]]:
-    """Part rankings by group into those to train on and a share to test on."""
-    groups = sorted({row.group for row in rankings})
-    random.Random(seed).shuffle(groups)
-    held = set(groups[: round(share * len(groups))])
-    return [r for r in rankings if r.group not in held], [r for r in rankings if r.group in held]
+@dataclass(frozen=True)
+class Parts:
+    """One set as one seed sees it; no group stands in two parts."""
+
+    train: tuple[Ranked, ...]
+    dev: tuple[Ranked, ...]
+    test: tuple[Ranked, ...]
 
 
-def clear_pairs(rankings: Sequence[Ranked]) -> list[dict[str, str]]:
-    """Return the pairs to test on: of two neighbouring ranks, ratings may be nearer to each other
-    than raters can tell, and such a pair proves nothing."""
-    return [
-        pair
-        for row in rankings
-        for pair in pairs_of([row])
-        if not row.ratings or _apart(row, pair) >= LEAST_APART
-    ]
-
-
-def _apart(row: Ranked, pair: Mapping[str, str]) -> float:
-    rating = dict(zip(row.answers, row.ratings, strict=True))
-    return rating[pair["answer_a"]] - rating[pair["answer_b"]]
-
-
-def pairs_of(rankings: Sequence[Ranked]) -> list[dict[str, str]]:
-    """Return every pair of unequal rank as `drenpa critic eval` reads it."""
-    return [
-        {
-            "question": row.question,
-            "answer_a": row.answers[better],
-            "answer_b": row.answers[worse],
-            "preferred": "a",
-            "group": row.group,
-            "critique_a": row.critiques[better],
-            "critique_b": row.critiques[worse],
-        }
-        for row in rankings
-        for better, high in enumerate(row.ranks)
-        for worse, low in enumerate(row.ranks)
-        if high < low
-    ]
-
-
-def corpus_of(rankings: Sequence[Ranked], root: Path) -> Any:
-    """Write rankings as a corpus that nothing is held out of."""
-    from drenpa.core.artefacts import Plan, run_plan, write_rows
-    from drenpa.core.records import Candidate, Ranking, Record
-
-    records, rows = {}, []
-    for number, row in enumerate(rankings):
-        name = f"r{number}"
-        records[name] = Record(
-            id=name, kind="foundation", question=row.question, answer=row.answers[0]
+def parted(rows: Sequence[Ranked], sizes: Sizes, seed: int) -> Parts:
+    """Part rankings by group: the same validation groups for all seeds, and a third of the pool to
+    test on, another one for each of three seeds."""
+    groups = sorted({row.group for row in rows})
+    random.Random(0).shuffle(groups)
+    dev, pool = groups[: sizes.dev], groups[sizes.dev : sizes.dev + sizes.pool]
+    test = pool[seed % FOLDS :: FOLDS]
+    rest = [group for group in pool if group not in set(test)]
+    random.Random(seed).shuffle(rest)
+    return Parts(
+        *(
+            tuple(row for row in rows if row.group in set(names))
+            for names in (rest[: sizes.train], dev, test)
         )
-        candidates = tuple(
-            Candidate(id=str(place), answer=answer, rank=rank, critique=critique)
-            for place, (answer, rank, critique) in enumerate(
-                zip(row.answers, row.ranks, row.critiques, strict=True)
+    )
+
+
+def clear_pairs(row: Ranked) -> list[tuple[int, int]]:
+    """Return the places (better, worse) of the pairs to test on: of two neighbouring ranks, ratings
+    may be nearer to each other than raters can tell, and such a pair proves nothing."""
+    return [
+        (better, worse)
+        for better, worse in pairs_of(row.ranks)
+        if not row.ratings or row.ratings[better] - row.ratings[worse] >= LEAST_APART
+    ]
+
+
+def examples_of(rows: Sequence[Ranked]) -> tuple[Example, ...]:
+    """Return rankings as the critic's training takes them."""
+    return tuple(
+        Example(
+            id=f"{row.source}-{number}",
+            question=row.question,
+            kind="foundation",
+            language="en",
+            candidates=tuple(map(str, range(len(row.answers)))),
+            answers=row.answers,
+            ranks=row.ranks,
+            critiques=row.critiques,
+        )
+        for number, row in enumerate(rows)
+    )
+
+
+class Trial(_Training):
+    """The critic's training with what is tried in its own epoch."""
+
+    arm = Arm()
+
+    def lesson(self, number: int, epoch: int) -> Lesson:
+        """Lay a ranking out; where its answers are hidden, the rows are their critiques alone."""
+        whole = super().lesson(number, epoch)
+        if not self.settings.writes or epoch < self.config.epochs:
+            return whole
+        example = self.example(number, epoch)
+        taught = list(whole.taught)
+        if self.arm.taught:
+            for place, ids in self.own_critiques(epoch)[number].items():
+                taught[place] = len(ids) + 1
+        if not self.hidden(number, epoch):
+            return replace(whole, taught=tuple(taught))
+        asked = self.layout.ask(example.question)
+        suffixes = tuple(
+            (*asked.cue, *suffix[len(self.layout.read(asked, answer).ids) :])
+            for suffix, answer in zip(whole.group.suffixes, example.answers, strict=True)
+        )
+        group = replace(whole.group, suffixes=suffixes)
+        return Lesson(group, whole.ranks, (0,) * len(suffixes))
+
+    def hidden(self, number: int, epoch: int) -> bool:
+        """Say whether the head sees a ranking's answers in an epoch."""
+        coin = torch.rand((), generator=self.randomness("hidden", epoch, number))
+        return bool(coin < self.arm.hide_share)
+
+    def write_own(self, epoch: int) -> list[list[tuple[int, tuple[int, ...]]]]:
+        """Write own critiques; of several tries keep the one that agrees best with the ranking."""
+        if self.arm.tries == 1:
+            return super().write_own(epoch)
+        examples = [self.example(number, epoch) for number in range(len(self.train_set))]
+        tries = [
+            self.critic.write(
+                [e.question for e in examples],
+                [e.answers for e in examples],
+                temperature=OWN_TEMPERATURE,
+                seed=seed_of(self.seed, "own critiques"),
+                key=(epoch, n),
             )
+            for n in range(self.arm.tries)
+        ]
+        kept = []
+        for number, example in enumerate(examples):
+            places = self.by_lot(example, self.own_share(epoch), "own", epoch, number)
+            scores_TK = [[one.score for one in row[number]] for row in tries]
+            best = [(place, agreeing(scores_TK, example.ranks, place)) for place in places]
+            kept.append(
+                [(place, tries[n][number][place].ids) for place, n in best if n is not None]
+            )
+        return kept
+
+
+def agreeing(scores_TK: Sequence[Sequence[float]], ranks: Sequence[int], place: int) -> int | None:
+    """Return which try's score puts the answer best among the others' mean scores; None where even
+    the best puts more pairs wrong than right.
+
+    >>> agreeing([[0.0, 3.0], [2.0, 1.0]], (1, 2), 0), agreeing([[0.0, 3.0]], (1, 2), 0)
+    (None, None)
+    >>> agreeing([[0.0, 3.0], [4.0, 1.0]], (1, 2), 0)
+    1
+    """
+    means = [sum(column) / len(column) for column in zip(*scores_TK, strict=True)]
+    others = [k for k in range(len(ranks)) if ranks[k] != ranks[place]]
+    right = [
+        sum(
+            (row[place] > means[k]) == (ranks[place] < ranks[k]) and row[place] != means[k]
+            for k in others
         )
-        rows.append(Ranking(id=name, record=name, candidates=candidates))
-
-    def work(folder: Path) -> dict[str, int]:
-        write_rows(folder / "records.parquet", list(records.values()))
-        write_rows(folder / "rankings.parquet", rows)
-        return {"rankings": len(rows)}
-
-    described = {"rankings": [asdict(row) for row in rankings]}
-    return run_plan(Plan("corpus", "corpus", root, described, {}, (), work))
+        for row in scores_TK
+    ]
+    if not others or 2 * max(right) < len(others):
+        return None
+    return right.index(max(right))
 
 
-def train_ours(
-    arm: str, corpus: Any, model: Path, budget: Budget, seed: int, root: Path, dtype: str
-) -> Any:
-    """Train the critic, or the scalar scorer, which gets its own epochs as ordinary ones."""
-    from drenpa.config import CriticConfig, EngineConfig, LoraConfig, TrainConfig
-    from drenpa.critic.train import train_critic
+@dataclass(frozen=True)
+class Setting:
+    """What all arms have in common."""
 
-    writes = arm == "critic"
+    model: Path
+    out: Path
+    batch: int = 2
+    learning_rate: float = 4e-4
+    max_length: int = 512
+    max_critique_tokens: int = 14
+    bare_share: float = 0.25
+    critique_weight: float = 2.0
+    rank: int = 16
+
+
+def prepared(setting: Setting, arm: Arm, train: Sequence[Ranked], seed: int, name: str) -> Trial:
+    """Return a training that has not begun."""
     config = CriticConfig(
         train=TrainConfig(
-            learning_rate=budget.learning_rate,
-            max_length=budget.max_length,
-            lora=LoraConfig(rank=RANK, alpha=ALPHA),
+            learning_rate=setting.learning_rate,
+            schedule="constant",
+            max_length=setting.max_length,
+            micro_batch=setting.batch,
+            checkpoint_every=10_000,
+            lora=LoraConfig(rank=setting.rank, alpha=2.0 * setting.rank),
         ),
-        epochs=budget.epochs + (0 if writes else budget.own_epochs),
-        own_epochs=budget.own_epochs if writes else 0,
-        batch=budget.batch,
-        critique_weight=1.0 if writes else 0.0,
-        max_critique_tokens=budget.max_critique_tokens,
+        epochs=EPOCHS if arm.writes else EPOCHS + 1,
+        own_epochs=1 if arm.writes else 0,
+        own_share=arm.own_share,
+        bare_share=setting.bare_share,
+        batch=setting.batch,
+        critique_weight=setting.critique_weight if arm.writes else 0.0,
+        max_critique_tokens=setting.max_critique_tokens,
     )
-    engine = EngineConfig(tracker="none", dtype=dtype)
-    return train_critic(corpus, model, config, root=root, seed=seed, name=arm, engine=engine)
+    prompt = Prompt("short", PROMPT)
+    settings = CriticSettings(
+        backbone=str(setting.model),
+        language="en",
+        prompt_name=prompt.name,
+        prompt=prompt.text,
+        writes=arm.writes,
+        max_length=setting.max_length,
+        max_critique_tokens=setting.max_critique_tokens,
+    )
+    folder = setting.out / f"seed-{seed}" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    run = Trial(
+        Examples(examples_of(train), ()),
+        config,
+        settings,
+        EngineConfig(tracker="none", dtype="bfloat16"),
+        setting.model,
+        folder,
+        seed,
+        "critic",
+    )
+    run.arm = arm
+    return run
 
 
-def score_ours(place: Path, tests: Mapping[str, Sequence[dict[str, str]]], dtype: str) -> Any:
-    """Return, per set and source, which pairs are right (1, ½, 0 or null)."""
-    from drenpa.config import EngineConfig
-    from drenpa.critic.evaluate import outcomes, score_pairs
-    from drenpa.critic.pairs import Pair
-    from drenpa.critic.score import load_critic
+def train(run: Trial, first: int, epochs: int) -> None:
+    """Train for some epochs, from the `first` on."""
+    skipped = first * run.steps_an_epoch
+    train_loop(
+        Trainee(run.model, run.loss, run.engine),
+        lambda step: run.stream(step + skipped),
+        run.config.train,
+        steps=epochs * run.steps_an_epoch,
+        folder=run.folder,
+        engine=run.engine,
+        seed=run.seed,
+        label=run.name,
+    )
 
-    critic = load_critic(place, engine=EngineConfig(tracker="none", dtype=dtype))
-    found: dict[str, dict[str, list[float | None]]] = {}
-    for name, rows in tests.items():
-        pairs = [Pair(**row) for row in rows]
-        scores = score_pairs(critic, pairs).scores
-        found[name] = {s: [o.right for o in outcomes(pairs, both)] for s, both in scores.items()}
+
+def trained(setting: Setting, name: str, rows: Sequence[Ranked], seed: int) -> Trial:
+    """Train an arm; the critic's arms go on from the epochs that they have in common."""
+    from safetensors.torch import load_file, save_file
+
+    arm = ARMS[name]
+    run = prepared(setting, arm, rows, seed, name)
+    if not arm.writes:
+        train(run, 0, EPOCHS + 1)
+        return run
+    common = setting.out / f"seed-{seed}" / "common.safetensors"
+    if not common.is_file():
+        base = prepared(setting, Arm(), rows, seed, "common")
+        train(base, 0, EPOCHS)
+        weights = {n: p.detach().contiguous() for n, p in trainable_parameters(base.model)}
+        save_file(weights, common.with_suffix(".part"))
+        common.with_suffix(".part").replace(common)
+    weights = load_file(common)
+    for weight_name, weight in trainable_parameters(run.model):
+        weight.data.copy_(weights[weight_name])
+    if name != "common":
+        train(run, EPOCHS, 1)
+        kept = {n: p.detach().contiguous() for n, p in trainable_parameters(run.model)}
+        save_file(kept, run.folder / "weights.safetensors")
+    return run
+
+
+def measured(critic: Critic, rows: Sequence[Ranked], seed: int, samples: int) -> dict[str, Any]:
+    """Return the scores [Q][K] of rankings by what the head reads; with samples, also the mean over
+    sampled critiques, its own and another answer's."""
+    examples = examples_of(rows)
+    written, scores = measure(critic, examples, seed=seed)
+    for row, line in zip(rows[:2], written, strict=False):
+        for answer, critique, one in zip(row.answers, row.critiques, line, strict=True):
+            print(f"  {row.source}: {answer[:60]!r} | {critique} | {one.text} {one.score:.2f}")
+    found: dict[str, Any] = dict(scores)
+    if critic.writes and samples:
+        asked = [row.question for row in rows]
+        answers = [[a for a in row.answers for _ in range(samples)] for row in rows]
+        several = critic.write(asked, answers, temperature=1.0, seed=seed)
+        turned = [line[samples:] + line[:samples] for line in several]
+        passed = critic.reread(asked, answers, [[one.ids for one in line] for line in turned])
+        found["mean"] = [means([one.score for one in line], samples) for line in several]
+        found["one"] = [[one.score for one in line[::samples]] for line in several]
+        found["mean_shuffled"] = [means(line, samples) for line in passed]
     return found
 
 
-def peer(scratch: Path, budget: Budget, seed: int) -> None:
-    """Train and measure TRL's RewardTrainer; runs in the interpreter that has it."""
-    import torch
-    from datasets import Dataset
-    from peft import LoraConfig
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
-    from trl import RewardConfig, RewardTrainer
+def means(scores: Sequence[float], size: int) -> list[float]:
+    """Return the mean of each run of `size` scores."""
+    return [sum(scores[at : at + size]) / size for at in range(0, len(scores), size)]
 
-    given = read_json(scratch / "peer.json")
-    tokenizer = AutoTokenizer.from_pretrained(given["model"])
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    model = AutoModelForSequenceClassification.from_pretrained(
-        given["model"], num_labels=1, dtype=torch.float32
+
+def marks(rows: Sequence[Ranked], scores: Sequence[Sequence[float]]) -> str:
+    """Return what became of each pair: 1 right, 0 wrong, h equal, - not scored."""
+    signs = {1.0: "1", 0.0: "0", 0.5: "h", None: "-"}
+    return "".join(
+        signs[right_order(line[better], line[worse])]
+        for row, line in zip(rows, scores, strict=True)
+        for better, worse in clear_pairs(row)
     )
-    model.config.pad_token_id = tokenizer.pad_token_id
 
-    def turns(question: str, answer: str) -> list[dict[str, str]]:
-        return [
-            {"role": "user", "content": question},
-            {"role": "assistant", "content": answer},
-        ]
 
-    rows = [
-        {
-            "chosen": turns(pair["question"], pair["answer_a"]),
-            "rejected": turns(pair["question"], pair["answer_b"]),
-        }
-        for pair in given["train"]
-    ]
-    # As many pairs a step as the others' questions have on the average, so that steps are as many.
-    batch = max(1, round(budget.batch * len(rows) / given["rankings"]))
-    cuda = torch.cuda.is_available()
-    trainer = RewardTrainer(
-        model=model,
-        args=RewardConfig(
-            output_dir=str(scratch / f"trl-{seed}"),
-            per_device_train_batch_size=batch,
-            num_train_epochs=budget.epochs + budget.own_epochs,
-            learning_rate=budget.learning_rate,
-            lr_scheduler_type="cosine",
-            warmup_steps=0.05,
-            max_length=budget.max_length,
-            max_grad_norm=1.0,
-            seed=seed,
-            report_to="none",
-            save_strategy="no",
-            use_cpu=not cuda,
-            bf16=cuda,
-            gradient_checkpointing=False,
-            disable_tqdm=True,
-            logging_strategy="no",
-        ),
-        train_dataset=Dataset.from_list(rows),
-        processing_class=tokenizer,
-        peft_config=LoraConfig(
-            r=RANK,
-            lora_alpha=ALPHA,
-            task_type="SEQ_CLS",
-            target_modules="all-linear",
-            modules_to_save=["score"],
-        ),
-    )
-    trainer.train()
-    scorer = trainer.model.eval()
+def row_of(
+    name: str, seed: int, part: str, rows: Sequence[Ranked], scores: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what is kept of one arm on one set: a mark for every pair, group by group."""
+    return {
+        "arm": name,
+        "seed": seed,
+        "part": part,
+        "set": rows[0].source,
+        "groups": [[group_id(row.group), len(clear_pairs(row))] for row in rows],
+        "right": {source: marks(rows, lines) for source, lines in scores.items()},
+    }
 
-    @torch.no_grad()
-    def score(question: str, answer: str) -> float:
-        ids = tokenizer.apply_chat_template(
-            turns(question, answer), return_tensors="pt", return_dict=True
-        )["input_ids"][:, : budget.max_length]
-        return float(scorer(input_ids=ids.to(scorer.device)).logits[0, 0])
 
-    found: dict[str, dict[str, list[float]]] = {}
-    for name, pairs in given["tests"].items():
-        right = []
-        for pair in pairs:
-            better, worse = (score(pair["question"], pair[f"answer_{x}"]) for x in "ab")
-            right.append(0.5 if better == worse else float(better > worse))
-        found[name] = {"none": right}
-    (scratch / f"peer-{seed}.json").write_text(json.dumps(found))
+def group_id(group: str) -> str:
+    """Return a short name for a group, which says nothing of its text."""
+    import hashlib
+
+    return hashlib.sha256(group.encode()).hexdigest()[:8]
+
+
+def run_arm(
+    setting: Setting, name: str, seed: int, parts: Mapping[str, Parts], samples: int, python: str
+) -> Iterator[dict[str, Any]]:
+    """Train one arm under one seed and yield its rows."""
+    rows = [row for each in parts.values() for row in each.train]
+    order = random.Random(seed)
+    order.shuffle(rows)
+    if name == "trl":
+        yield from run_peer(setting, rows, parts, seed, python)
+        return
+    began = time.process_time()
+    run = trained(setting, name, rows, seed)
+    spent = time.process_time() - began
+    for set_name, each in parts.items():
+        for part in ("dev", "test"):
+            tested = getattr(each, part)
+            if tested and (part == "test" or seed == 1):
+                several = (
+                    samples if part == "test" and set_name == "dialogue" and name in SAMPLED else 0
+                )
+                began = time.process_time()
+                scores = measured(run.critic, tested, seed, several)
+                took = time.process_time() - began
+                print(f"{name} {seed} {set_name} {part}: {took:.0f} s", flush=True)
+                yield row_of(name, seed, part, tested, scores) | {"train_s": round(spent)}
 
 
 def run_peer(
-    python: str,
-    model: Path,
-    train: Sequence[Ranked],
-    tests: Mapping[str, Sequence[dict[str, str]]],
-    budget: Budget,
-    seed: int,
-    scratch: Path,
-) -> Any:
-    """Let the other interpreter do the same work, and read what came of it."""
+    setting: Setting, rows: Sequence[Ranked], parts: Mapping[str, Parts], seed: int, python: str
+) -> Iterator[dict[str, Any]]:
+    """Let the other interpreter do the same work, and read what came of it.
+
+    It encodes pairs, the others rankings; so that every answer is seen as often by all, a ranking
+    of K answers gives as many pairs as make its answers stand in `EPOCHS + 1` of them on average.
+    """
+    scratch = setting.out / f"seed-{seed}" / "peer"
     scratch.mkdir(parents=True, exist_ok=True)
-    given = {"model": str(model), "train": pairs_of(train), "rankings": len(train), "tests": tests}
+    lot = random.Random(seed)
+    pairs = []
+    for row in rows:
+        known = pairs_of(row.ranks)
+        wanted = round((EPOCHS + 1) * len(row.answers) / 2)
+        rounds = -(-wanted // len(known))
+        drawn = [pair for _ in range(rounds) for pair in lot.sample(known, len(known))]
+        pairs += [
+            (row.question, row.answers[better], row.answers[worse])
+            for better, worse in drawn[:wanted]
+        ]
+    lot.shuffle(pairs)
+    tests = {
+        f"{name}/{part}": [(row.question, row.answers) for row in getattr(each, part)]
+        for name, each in parts.items()
+        for part in ("dev", "test")
+    }
+    steps = (EPOCHS + 1) * -(-len(rows) // setting.batch)
+    given = {
+        "model": str(setting.model),
+        "batch": max(1, round(len(pairs) / steps)),
+        "learning_rate": setting.learning_rate,
+        "max_length": setting.max_length,
+        "rank": setting.rank,
+        "seed": seed,
+        "train": pairs,
+        "tests": tests,
+    }
     (scratch / "peer.json").write_text(json.dumps(given))
-    command = [python, __file__, "--peer", str(scratch), "--seeds", str(seed)]
     done = subprocess.run(
-        [*command, "--budget", json.dumps(asdict(budget))],
+        [python, str(Path(__file__).with_name("critic_peer.py")), str(scratch)],
         capture_output=True,
         text=True,
         env={**os.environ, "HF_HUB_OFFLINE": "1"},
     )
     if done.returncode:
         raise SystemExit(f"the peer failed:\n{done.stderr[-4000:]}")
-    return read_json(scratch / f"peer-{seed}.json")
+    scores = read_json(scratch / "scores.json")
+    for name, each in parts.items():
+        for part in ("dev", "test"):
+            if tested := getattr(each, part):
+                yield row_of("trl", seed, part, tested, {"none": scores[f"{name}/{part}"]})
 
 
-def compared(
-    found: Mapping[int, Mapping[str, Any]], tests: Mapping[int, Mapping[str, Any]]
-) -> dict[str, Any]:
-    """Pool the seeds: each arm's accuracy on each set, and the critic's lead over each other arm.
-
-    found: seed → arm → set → source → right of each pair.
-    """
-    from drenpa.core.statistics import interval, paired_difference
-
-    told: dict[str, Any] = {}
-    arms = list(next(iter(found.values())))
-    for name in next(iter(tests.values())):
-        columns = {
-            (arm, source): _scored(found, tests, arm, name, source)
-            for arm in arms
-            for source in next(iter(found.values()))[arm][name]
-        }
-        told[name] = {
-            f"{arm}, {source}": _rounded(vars(interval(column)), "percent")
-            for (arm, source), column in columns.items()
-        }
-        for (arm, source), column in columns.items():
-            if ("critic", "own") in columns and (arm, source) != ("critic", "own"):
-                difference = paired_difference(columns["critic", "own"], column)
-                told[name][f"critic, own − {arm}, {source}"] = _rounded(
-                    vars(difference), "points", "p_value"
-                )
-    return told
+COMPARED = (
+    ("gap", "gold", "own"),
+    ("use", "own", "shuffled"),
+    ("mean_use", "mean", "mean_shuffled"),
+    ("mean_minus_one", "mean", "one"),
+    ("mean_minus_own", "mean", "own"),
+)
 
 
-def _scored(
-    found: Mapping[int, Any], tests: Mapping[int, Any], arm: str, name: str, source: str
-) -> Any:
-    from drenpa.core.statistics import Scored
+def told(rows: Sequence[Mapping[str, Any]], part: str) -> dict[str, Any]:
+    """Return per set, and over those with people's critiques together, each arm's accuracies, gap
+    and use, and its lead over the scalar scorers on the same pairs; seeds pooled."""
+    table: dict[str, Any] = {}
+    names = [*dict.fromkeys(row["set"] for row in rows)]
+    for name, sets in (*((n, {n}) for n in names), ("all but hhh", {*names} - {"hhh"})):
+        columns: dict[tuple[str, str], Scored] = {}
+        for arm in dict.fromkeys(row["arm"] for row in rows):
+            mine = [r for r in rows if r["arm"] == arm and r["set"] in sets and r["part"] == part]
+            for source in dict.fromkeys(s for r in mine for s in r["right"]):
+                columns[arm, source] = column_of(mine, source)
+        table[name] = {}
+        for arm in dict.fromkeys(arm for arm, _ in columns):
+            own = {source: c for (a, source), c in columns.items() if a == arm and c.scores}
+            cell: dict[str, Any] = {source: figures(interval(c)) for source, c in own.items()}
+            for label, more, less in COMPARED:
+                if more in own and less in own:
+                    cell[label] = figures(paired_difference(own[more], own[less]))
+            for other in ("scalar", "trl"):
+                for source in ("own", "mean", "none"):
+                    if source in own and other != arm and (other, "none") in columns:
+                        lead = paired_difference(own[source], columns[other, "none"])
+                        cell[f"{source} - {other}"] = figures(lead)
+            table[name][arm] = cell
+    return table
 
-    rows = [
-        (2 * right, f"{pair['question']}\0{pair['answer_a']}\0{pair['answer_b']}", pair, seed)
-        for seed in found
-        for pair, right in zip(tests[seed][name], found[seed][arm][name][source], strict=True)
-        if right is not None
-    ]
-    return Scored(
-        tuple(right for right, _, _, _ in rows),
-        tuple(item for _, item, _, _ in rows),
-        tuple(pair["group"] for _, _, pair, _ in rows),
-        tuple(seed for _, _, _, seed in rows),
-    )
+
+def column_of(rows: Sequence[Mapping[str, Any]], source: str) -> Scored:
+    """Return an arm's marks under one source as a column, over all seeds and sets given."""
+    value = {"1": 2.0, "0": 0.0, "h": 1.0}
+    found = []
+    for row in rows:
+        places = [(group, n) for group, size in row["groups"] for n in range(size)]
+        if source not in row["right"]:
+            continue
+        pairs = zip(row["right"][source], places, strict=True)
+        for number, (mark, (group, _)) in enumerate(pairs):
+            if mark in value:
+                found.append((value[mark], f"{row['set']}{number}-{group}", group, row["seed"]))
+    return Scored(*(tuple(f[n] for f in found) for n in range(4)))
 
 
-def _rounded(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    kept = {name: values[name] for name in (*names, "low", "high", "items", "clusters", "seeds")}
+def figures(found: Interval | Difference) -> dict[str, Any]:
+    """Round a figure with its interval."""
+    if isinstance(found, Interval):
+        value, count = found.percent, found.answers
+    else:
+        value, count = found.points, found.items
     return {
-        name: None if value != value else round(value, 3) if isinstance(value, float) else value
-        for name, value in kept.items()
+        "value": round(value, 1),
+        "low": round(found.low, 1),
+        "high": round(found.high, 1),
+        "pairs": count,
+        "groups": found.clusters,
+        "seeds": found.seeds,
     }
+
+
+def shown(table: Mapping[str, Any]) -> str:
+    """Write the tables for people."""
+    lines = []
+    for name, arms in table.items():
+        for arm, cell in arms.items():
+            lines.append(f"{name} · {arm}")
+            for label, f in cell.items():
+                span = f"[{f['low']}, {f['high']}]"
+                counts = f"{f['pairs']} pairs, {f['groups']} groups, {f['seeds']} seeds"
+                lines.append(f"    {label:18} {f['value']:6} {span:16} {counts}")
+    return "\n".join(lines)
+
+
+SHARES = {"people": 0.0, "quarter": 0.25, "half": 0.5, "three": 0.75, "own": 1.0}
+SOURCES = {"gold": "people's", "own": "its own", "none": "none", "shuffled": "its own, shuffled"}
+
+
+def plot(table: Mapping[str, Any], file: Path, name: str) -> None:
+    """Draw what the head gets right over the share of own critiques, and gap and use of all arms.
+
+    name: which set's figures.
+    """
+    from matplotlib.figure import Figure
+
+    arms = table[name]
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    shares = [(share, arms[arm]) for arm, share in SHARES.items() if arm in arms]
+    for (source, label), sign in zip(SOURCES.items(), "osD^", strict=True):
+        cells = [(share, cell[source]) for share, cell in shares if source in cell]
+        if cells:
+            left.errorbar(
+                [share for share, _ in cells],
+                [cell["value"] for _, cell in cells],
+                [
+                    [c["value"] - c["low"] for _, c in cells],
+                    [c["high"] - c["value"] for _, c in cells],
+                ],
+                marker=sign,
+                capsize=3,
+                label=label,
+            )
+    for other, style in (("scalar", "--"), ("trl", ":")):
+        if other in arms:
+            left.axhline(arms[other]["none"]["value"], color="grey", linestyle=style, label=other)
+    left.set_xlabel("share of its own critiques in the last epoch")
+    left.set_ylabel("pairs in people's order, %")
+    left.legend(fontsize=8, loc="best")
+    for arm, cell in arms.items():
+        if "gap" in cell and "use" in cell:
+            gap, use = cell["gap"], cell["use"]
+            right.errorbar(
+                gap["value"],
+                use["value"],
+                [[use["value"] - use["low"]], [use["high"] - use["value"]]],
+                [[gap["value"] - gap["low"]], [gap["high"] - gap["value"]]],
+                marker="o",
+                capsize=3,
+                label=arm,
+            )
+    right.axhline(0, color="grey", linewidth=0.8)
+    right.axvline(5, color="grey", linewidth=0.8, linestyle="--")
+    right.set_xlabel("gap: people's − its own, points")
+    right.set_ylabel("use: its own − shuffled, points")
+    right.legend(fontsize=8, loc="best")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file)
 
 
 def json_lines(file: Path) -> Iterator[Any]:
@@ -445,68 +787,43 @@ def read_json(file: Path) -> Any:
 
 
 def main() -> None:
-    """Train and measure every arm under every seed, and write what came of it."""
+    """Run what is not there yet, and tell what came of it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--out", type=Path, default=Path("runs/critic-human"))
-    parser.add_argument("--train", nargs="+", choices=SETS, default=["shepherd", "sfres"])
-    parser.add_argument("--test", nargs="*", choices=SETS, default=["hhh", "topical_chat"])
+    parser.add_argument("--rows", type=Path, default=Path("benchmarks/results/critic-human.jsonl"))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
-    parser.add_argument("--limit", type=int, default=0, help="rankings of each set; 0 takes all")
-    parser.add_argument("--peer-python", default="", help="an interpreter with TRL; empty: no peer")
-    parser.add_argument("--dtype", choices=["bfloat16", "float32"], default="bfloat16")
-    parser.add_argument("--budget", type=json.loads, default={}, help="JSON over the defaults")
-    parser.add_argument("--peer", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--arms", nargs="*", choices=[*ARMS, "trl"], default=[*ARMS])
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=[*SETS])
+    parser.add_argument(
+        "--samples", type=int, default=0, help="critiques whose scores are averaged"
+    )
+    parser.add_argument("--peer-python", default="", help="an interpreter with TRL, for arm trl")
+    parser.add_argument("--part", choices=["dev", "test"], default="test")
+    parser.add_argument("--plot", type=Path, help="a file for the chart; needs matplotlib")
+    parser.add_argument("--plotted", choices=[*SETS, "all but hhh"], default="dialogue")
     given = parser.parse_args()
-    settings = {
-        "epochs": 1,
-        "own_epochs": 1,
-        "batch": 4,
-        "learning_rate": 2e-4,
-        "max_length": 768,
-        "max_critique_tokens": 64,
-    }
-    budget = Budget(**(settings | given.budget))
-    if given.peer:
-        peer(given.peer, budget, given.seeds[0])
-        return
-    if set(given.train) & set(given.test):
-        parser.error("a set in --test is kept for testing alone; take it out of --train")
-    found: dict[int, Any] = {}
-    tests: dict[int, Any] = {}
-    sets = {name: list(SETS[name](given.data)) for name in (*given.train, *given.test)}
-    for seed in given.seeds:
-        train: list[Ranked] = []
-        held: dict[str, list[Ranked]] = {}
-        for name, rows in sets.items():
-            some = random.Random(0).sample(rows, min(given.limit or len(rows), len(rows)))
-            if name in given.test:
-                held[name] = some
-                continue
-            mine, held[name] = split(some, HELD_OUT, seed)
-            train += mine
-        tests[seed] = {name: clear_pairs(rows) for name, rows in held.items()}
-        known = {row.group for row in train}
-        assert not known & {pair["group"] for pairs in tests[seed].values() for pair in pairs}
-        root = given.out / f"seed-{seed}"
-        corpus = corpus_of(train, root)
-        found[seed] = {}
-        for arm in ("critic", "scalar"):
-            made = train_ours(arm, corpus, given.model, budget, seed, root, given.dtype)
-            found[seed][arm] = score_ours(made.path, tests[seed], given.dtype)
-        if given.peer_python:
-            found[seed]["trl"] = run_peer(
-                given.peer_python, given.model, train, tests[seed], budget, seed, root / "peer"
-            )
-    told = {
-        "budget": asdict(budget),
-        "model": given.model.name,
-        "seeds": given.seeds,
-        "sets": compared(found, tests),
-    }
-    (given.out / "critic-human.json").write_text(json.dumps(told, indent=2) + "\n")
-    print(json.dumps(told, indent=2))
+    rows = list(json_lines(given.rows)) if given.rows.is_file() else []
+    done = {(row["arm"], row["seed"]) for row in rows}
+    if given.model:
+        setting = Setting(given.model, given.out)
+        sets = {name: list(SETS[name](given.data)) for name in given.sets}
+        for seed in given.seeds:
+            parts = {name: parted(found, SIZES[name], seed) for name, found in sets.items()}
+            for arm in given.arms:
+                if (arm, seed) not in done:
+                    made = list(
+                        run_arm(setting, arm, seed, parts, given.samples, given.peer_python)
+                    )
+                    given.rows.parent.mkdir(parents=True, exist_ok=True)
+                    with given.rows.open("a", encoding="utf-8") as file:
+                        file.writelines(json.dumps(row) + "\n" for row in made)
+                    rows += made
+    table = told(rows, given.part)
+    print(shown(table))
+    if given.plot:
+        plot(table, given.plot, given.plotted)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""The benchmark on human pairs: what its loaders make of each set, and that no group straddles."""
+"""The benchmark on human pairs: what its loaders make of each set, that no group straddles, what is
+tried in an epoch, and how arms are compared."""
 
 from __future__ import annotations
 
@@ -10,18 +11,23 @@ from pathlib import Path
 import pytest
 from benchmarks.critic_gate import claims, gate_figures
 from benchmarks.critic_human import (
+    EPOCHS,
     SETS,
+    SIZES,
+    Arm,
+    Setting,
+    Sizes,
+    agreeing,
     clear_pairs,
-    compared,
-    corpus_of,
-    pairs_of,
+    in_words,
+    marks,
+    parted,
+    prepared,
     ranked,
     ranks_of,
-    split,
+    row_of,
+    told,
 )
-
-from drenpa.core.records import Ranking, Record
-from drenpa.critic.pairs import Pair
 
 DATA = Path(os.environ.get("DRENPA_SHARED", Path(__file__).parents[3] / "shared")) / "data"
 
@@ -29,7 +35,9 @@ DATA = Path(os.environ.get("DRENPA_SHARED", Path(__file__).parents[3] / "shared"
 def rankings(count=40):
     """Two rankings to each question, of whose three answers two are even."""
     return [
-        ranked("s", f"Question {n // 2}?", (f"a{n}", f"b{n}", f"c{n}"), (1, 2, 2), ("good", "", ""))
+        ranked(
+            "s", f"Question {n // 2}?", (f"a{n}", f"b{n}", f"c{n}"), (1, 2, 2), ("Good.", "", "")
+        )
         for n in range(count)
     ]
 
@@ -41,63 +49,108 @@ def test_ratings_that_are_near_share_a_rank():
 
 def test_a_pair_to_test_on_is_one_that_raters_can_tell_apart():
     row = ranked("s", "q", ("a", "b", "c", "d"), (1, 1, 3, 2), ("",) * 4)
-    row = replace(row, ratings=(3.0, 3.4, 1.0, 2.9))
+    assert len(clear_pairs(row)) == 5
     # Ranks part a from d, whose ratings are 0.1 apart.
-    assert len(pairs_of([row])) == 5
-    told = {(pair["answer_a"], pair["answer_b"]) for pair in clear_pairs([row])}
-    assert told == {("a", "c"), ("b", "c"), ("b", "d"), ("d", "c")}
-    assert clear_pairs(rankings(4)) == pairs_of(rankings(4))
+    assert (0, 3) not in clear_pairs(replace(row, ratings=(3.0, 3.4, 1.0, 2.9)))
+    assert len(clear_pairs(replace(row, ratings=(3.0, 3.4, 1.0, 2.9)))) == 4
 
 
-def test_no_question_stands_on_both_sides_of_a_split():
-    for seed in range(5):
-        train, held = split(rankings(), 0.25, seed)
-        assert len(train) + len(held) == 40
-        assert len(held) == 10
-        assert not {row.group for row in train} & {row.group for row in held}
-    assert split(rankings(), 0.25, 1) != split(rankings(), 0.25, 2)
+def test_no_question_stands_in_two_parts_and_three_seeds_test_on_all_of_the_pool():
+    sizes = Sizes(dev=4, pool=15, train=7)
+    tested = []
+    for seed in (1, 2, 3):
+        parts = parted(rankings(), sizes, seed)
+        names = [{row.group for row in part} for part in (parts.train, parts.dev, parts.test)]
+        assert [len(found) for found in names] == [7, 4, 5]
+        assert len(set.union(*names)) == 16
+        assert parts.dev == parted(rankings(), sizes, 1).dev
+        tested.append(names[2])
+    assert len(set.union(*tested)) == 15
 
 
 def test_case_and_spaces_make_no_other_question():
     assert ranked("s", "What  IS it?\n", ("a",), (1,), ("",)).group == "what is it?"
 
 
-def test_pairs_and_corpus_say_the_same(tmp_path):
-    rows = rankings(4)
-    pairs = [Pair(**pair) for pair in pairs_of(rows)]
-    assert len(pairs) == 8  # of three answers, two are even: two pairs a ranking
-    assert pairs[0].critique_a == "good"
-    corpus = corpus_of(rows, tmp_path)
-    kept = corpus.rows("rankings", Ranking)
-    assert [[c.rank for c in row.candidates] for row in kept] == [[1, 2, 2]] * 4
-    assert kept[0].candidates[0].critique == "good"
-    assert len(corpus.rows("records", Record)) == 4
+def test_ratings_become_a_verdict_and_its_reason_and_overall_is_no_part_of_it():
+    ratings = {"naturalness": 3.0, "coherence": 1.0, "engagingness": 2.0, "understandability": 1.0}
+    assert in_words(ratings | {"overall": 1.0}) == "Middling: incoherent."
+    assert in_words(dict.fromkeys(("naturalness", "coherence"), 3.0) | {"overall": 1.0}) == "Good."
+
+
+def test_the_critique_that_agrees_best_with_the_ranking_is_kept_or_none():
+    # The other answer's mean score is 1; only the second try puts the better answer above it.
+    assert agreeing([[0.0, 1.0], [2.0, 1.0]], (1, 2), 0) == 1
+    assert agreeing([[0.0, 1.0], [0.5, 1.0]], (1, 2), 0) is None
+    assert agreeing([[0.0, 1.0], [2.0, 1.0]], (1, 1), 0) is None
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+def test_where_answers_are_hidden_the_head_reads_the_critic_s_own_critiques_alone(
+    tiny_folder, tmp_path
+):
+    setting = Setting(tiny_folder(), tmp_path)
+    seen = {}
+    for share in (0.0, 1.0):
+        arm = Arm(own_share=1.0, hide_share=share)
+        run = prepared(setting, arm, rankings(4), 1, f"hidden-{share}")
+        seen[share] = run.lesson(0, EPOCHS)
+        written = run.own_critiques(EPOCHS)[0]
+        example = run.example(0, EPOCHS)
+        asked = run.layout.ask(example.question)
+        for place, answer in enumerate(example.answers):
+            shown = asked.cue if share else run.layout.read(asked, answer).ids
+            expected = (*shown, *written[place], run.layout.end_id)
+            assert seen[share].group.suffixes[place] == expected
+        assert run.lesson(0, 0).taught != (0, 0, 0)
+    assert seen[0.0].taught == seen[1.0].taught == (0, 0, 0)
+    assert seen[0.0].ranks == seen[1.0].ranks
+
+
+def test_marks_say_what_became_of_each_pair():
+    rows = rankings(2)
+    assert marks(rows, [[3.0, 1.0, 3.0], [0.0, float("nan"), 1.0]]) == "1h-0"
 
 
 def test_arms_are_compared_on_the_same_pairs_over_all_seeds():
-    pairs = pairs_of(rankings(8))
-    tests = {seed: {"s": pairs} for seed in (1, 2)}
-    right, wrong = [1.0] * len(pairs), [0.0] * len(pairs)
-    found = {
-        seed: {"critic": {"s": {"own": right}}, "scalar": {"s": {"none": wrong}}} for seed in (1, 2)
-    }
-    told = compared(found, tests)["s"]
-    assert told["critic, own"]["percent"] == 100.0
-    assert told["critic, own − scalar, none"]["points"] == 100.0
-    assert told["critic, own − scalar, none"]["seeds"] == 2
+    rows = rankings(8)
+    good, bad = [[2.0, 1.0, 1.0]] * 8, [[0.0, 1.0, 1.0]] * 8
+    kept = [
+        row_of(arm, seed, "test", rows, scores)
+        for seed in (1, 2)
+        for arm, scores in (
+            ("half", {"gold": good, "own": good, "shuffled": bad}),
+            ("scalar", {"none": bad}),
+        )
+    ]
+    cell = told(json.loads(json.dumps(kept)), "test")["s"]["half"]
+    assert cell["own"]["value"] == cell["use"]["value"] == cell["own - scalar"]["value"] == 100.0
+    assert cell["gap"]["value"] == 0.0
+    assert (cell["use"]["groups"], cell["use"]["seeds"]) == (4, 2)
+    assert told(kept, "dev")["s"] == {}
+
+
+def test_the_rows_that_were_run_are_of_the_pairs_that_the_sets_still_have():
+    file = Path(__file__).parents[2] / "benchmarks" / "results" / "critic-human.jsonl"
+    for row in map(json.loads, file.read_text(encoding="utf-8").splitlines()):
+        pairs = sum(size for _, size in row["groups"])
+        assert {len(found) for found in row["right"].values()} == {pairs}
+        if DATA.is_dir():
+            parts = parted(list(SETS[row["set"]](DATA)), SIZES[row["set"]], row["seed"])
+            found = getattr(parts, row["part"])
+            assert pairs == sum(len(clear_pairs(one)) for one in found)
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason=f"no data at {DATA}; set DRENPA_SHARED")
 @pytest.mark.parametrize(
-    ("name", "least"), [("shepherd", 1000), ("hhh", 200), ("topical_chat", 60), ("sfres", 400)]
+    ("name", "least"), [("shepherd", 200), ("hhh", 100), ("dialogue", 60), ("acts", 400)]
 )
-def test_the_real_sets_become_pairs_that_eval_reads(name, least):
+def test_the_real_sets_become_rankings_that_can_be_tested_on(name, least):
     rows = list(SETS[name](DATA))
     assert len(rows) >= least
-    pairs = [Pair(**pair) for pair in pairs_of(rows)]
-    assert len(pairs) >= least
     assert all(row.source == name and len(set(row.ranks)) > 1 for row in rows)
-    assert any(pair.critique_b for pair in pairs) == (name == "shepherd")
+    assert sum(len(clear_pairs(row)) for row in rows) >= least
+    assert all(all(row.critiques) for row in rows) == (name != "hhh")
 
 
 def test_the_gate_is_measured_on_what_people_say_of_each_claim():
