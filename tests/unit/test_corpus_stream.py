@@ -212,6 +212,7 @@ def test_a_local_ray_leaves_the_same_bytes(tmp_path):
             **os.environ,
             "PYTHONPATH": str(ROOT / "src"),
             "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_raylet_start_wait_time_s": "300",  # of a machine that has much else to do
             "HOME": str(tmp_path),
         },
     )
