@@ -46,7 +46,7 @@ import torch
 
 from drenpa.config import CriticConfig, EngineConfig, LoraConfig, TrainConfig
 from drenpa.core.prompts import Prompt
-from drenpa.core.statistics import Difference, Interval, Scored, interval, paired_difference
+from drenpa.core.statistics import Scored, interval, paired_difference
 from drenpa.critic.accuracy import right_order
 from drenpa.critic.examples import Example, Examples, pairs_of
 from drenpa.critic.score import Critic, CriticSettings
@@ -649,35 +649,42 @@ COMPARED = (
 
 def told(rows: Sequence[Mapping[str, Any]], part: str) -> dict[str, Any]:
     """Return per set, and over those with people's critiques together, each arm's accuracies, gap
-    and use, and its lead over the scalar scorers on the same pairs; seeds pooled."""
+    and use, and its lead over the scalar scorers on the same pairs.
+
+    Seeds are pooled: each tests on groups of its own, and the intervals draw groups again. Seeds
+    are not drawn, since three are too few to draw from; the figures of each stand beside.
+    """
     table: dict[str, Any] = {}
     names = [*dict.fromkeys(row["set"] for row in rows)]
     for name, sets in (*((n, {n}) for n in names), ("all but hhh", {*names} - {"hhh"})):
-        columns: dict[tuple[str, str], Scored] = {}
+        columns: dict[tuple[str, str], Column] = {}
         for arm in dict.fromkeys(row["arm"] for row in rows):
             mine = [r for r in rows if r["arm"] == arm and r["set"] in sets and r["part"] == part]
             for source in dict.fromkeys(s for r in mine for s in r["right"]):
                 columns[arm, source] = column_of(mine, source)
         table[name] = {}
         for arm in dict.fromkeys(arm for arm, _ in columns):
-            own = {source: c for (a, source), c in columns.items() if a == arm and c.scores}
-            cell: dict[str, Any] = {source: figures(interval(c)) for source, c in own.items()}
+            own = {source: c for (a, source), c in columns.items() if a == arm and c}
+            cell: dict[str, Any] = {source: figures(column) for source, column in own.items()}
             for label, more, less in COMPARED:
                 if more in own and less in own:
-                    cell[label] = figures(paired_difference(own[more], own[less]))
+                    cell[label] = figures(own[more], own[less])
             for other in ("scalar", "trl"):
                 for source in ("own", "mean", "none"):
-                    if source in own and other != arm and (other, "none") in columns:
-                        lead = paired_difference(own[source], columns[other, "none"])
-                        cell[f"{source} - {other}"] = figures(lead)
-            table[name][arm] = cell
+                    if source in own and other != arm and columns.get((other, "none")):
+                        cell[f"{source} - {other}"] = figures(own[source], columns[other, "none"])
+            table[name][arm] = {label: cell for label, cell in cell.items() if cell["pairs"]}
     return table
 
 
-def column_of(rows: Sequence[Mapping[str, Any]], source: str) -> Scored:
-    """Return an arm's marks under one source as a column, over all seeds and sets given."""
+Column = Mapping[tuple[int, str, str], float]
+"""The marks of an arm, from 0 to 2, by seed, group and pair."""
+
+
+def column_of(rows: Sequence[Mapping[str, Any]], source: str) -> Column:
+    """Return an arm's marks under one source, over all seeds and sets given."""
     value = {"1": 2.0, "0": 0.0, "h": 1.0}
-    found = []
+    found = {}
     for row in rows:
         places = [(group, n) for group, size in row["groups"] for n in range(size)]
         if source not in row["right"]:
@@ -685,24 +692,44 @@ def column_of(rows: Sequence[Mapping[str, Any]], source: str) -> Scored:
         pairs = zip(row["right"][source], places, strict=True)
         for number, (mark, (group, _)) in enumerate(pairs):
             if mark in value:
-                found.append((value[mark], f"{row['set']}{number}-{group}", group, row["seed"]))
-    return Scored(*(tuple(f[n] for f in found) for n in range(4)))
+                found[row["seed"], group, f"{row['set']}-{number}"] = value[mark]
+    return found
 
 
-def figures(found: Interval | Difference) -> dict[str, Any]:
-    """Round a figure with its interval."""
-    if isinstance(found, Interval):
-        value, count = found.percent, found.answers
-    else:
-        value, count = found.points, found.items
+def figures(ours: Column, theirs: Column | None = None) -> dict[str, Any]:
+    """Return a share of pairs in per cent, or the difference of two in points on the pairs that
+    both have, with its interval and that of each seed."""
+    kept = [key for key in ours if theirs is None or key in theirs]
+    if not kept:
+        return {"pairs": 0}
+    found = (
+        interval(scored(ours, kept))
+        if theirs is None
+        else paired_difference(scored(ours, kept), scored(theirs, kept))
+    )
+    marks_of = {key: ours[key] - (theirs[key] if theirs else 0.0) for key in kept}
+    seeds = {
+        seed: [mark for (s, _, _), mark in marks_of.items() if s == seed]
+        for seed in sorted({s for s, _, _ in kept})
+    }
     return {
-        "value": round(value, 1),
+        "value": round(50 * sum(marks_of.values()) / len(kept), 1),
         "low": round(found.low, 1),
         "high": round(found.high, 1),
-        "pairs": count,
+        "pairs": len(kept),
         "groups": found.clusters,
-        "seeds": found.seeds,
+        "by_seed": {seed: round(50 * sum(m) / len(m), 1) for seed, m in seeds.items()},
     }
+
+
+def scored(column: Column, keys: Sequence[tuple[int, str, str]]) -> Scored:
+    """Return some marks as the statistics take them."""
+    return Scored(
+        tuple(column[key] for key in keys),
+        tuple(f"{seed}-{pair}" for seed, _, pair in keys),
+        tuple(group for _, group, _ in keys),
+        (0,) * len(keys),
+    )
 
 
 def shown(table: Mapping[str, Any]) -> str:
@@ -713,7 +740,7 @@ def shown(table: Mapping[str, Any]) -> str:
             lines.append(f"{name} · {arm}")
             for label, f in cell.items():
                 span = f"[{f['low']}, {f['high']}]"
-                counts = f"{f['pairs']} pairs, {f['groups']} groups, {f['seeds']} seeds"
+                counts = f"{f['pairs']} pairs, {f['groups']} groups, seeds {f['by_seed']}"
                 lines.append(f"    {label:18} {f['value']:6} {span:16} {counts}")
     return "\n".join(lines)
 

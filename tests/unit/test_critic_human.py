@@ -126,7 +126,8 @@ def test_arms_are_compared_on_the_same_pairs_over_all_seeds():
     cell = told(json.loads(json.dumps(kept)), "test")["s"]["half"]
     assert cell["own"]["value"] == cell["use"]["value"] == cell["own - scalar"]["value"] == 100.0
     assert cell["gap"]["value"] == 0.0
-    assert (cell["use"]["groups"], cell["use"]["seeds"]) == (4, 2)
+    assert cell["use"]["groups"] == 4
+    assert cell["use"]["by_seed"] == {1: 100.0, 2: 100.0}
     assert told(kept, "dev")["s"] == {}
 
 
