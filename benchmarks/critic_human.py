@@ -135,6 +135,7 @@ ARMS: Mapping[str, Arm] = {
     "quarter": Arm(own_share=0.25),
     "half": Arm(own_share=0.5),
     "three": Arm(own_share=0.75),
+    "most": Arm(own_share=0.9),
     "own": Arm(own_share=1.0),
     "agreeing": Arm(own_share=0.5, tries=3),
     "rewarded": Arm(own_share=1.0, tries=3, taught=True),
@@ -745,7 +746,7 @@ def shown(table: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-SHARES = {"people": 0.0, "quarter": 0.25, "half": 0.5, "three": 0.75, "own": 1.0}
+SHARES = {"people": 0.0, "quarter": 0.25, "half": 0.5, "three": 0.75, "most": 0.9, "own": 1.0}
 SOURCES = {"gold": "people's", "own": "its own", "none": "none", "shuffled": "its own, shuffled"}
 
 
