@@ -3,8 +3,9 @@
 `python benchmarks/step.py MODEL --prompt 128` runs both in turn and prints the ratios. Both sides
 sample 4 x 8 answers of 64 tokens, have the same critic write 64 tokens about each and score it,
 and update a low-rank adapter of the same shape with the divergence from the reference in the loss,
-all 32 rows in one micro-batch. On drenpa's side that is a stage of its own pipeline. On TRL's it is
-`GRPOTrainer` with a reward function as its users write one: `generate`, then a second forward pass.
+`--micro` questions at a time, and `--peer-micro` on TRL's side, by accumulating gradients. On
+drenpa's side that is a stage of its own pipeline. On TRL's it is `GRPOTrainer` with a reward
+function as its users write one: `generate`, then a second forward pass.
 
 The clock stands in the reward: from one call of it to the next is one whole step, logging included.
 The first step is left out; the peak is the most memory the process ever held (VmHWM).
@@ -35,11 +36,14 @@ FILLER = " and"
 
 @dataclass(frozen=True)
 class Shape:
-    """prompt, answer, critique: tokens. recompute: activations are computed again going back."""
+    """prompt, answer, critique: tokens. micro, peer_micro: questions in one micro-batch. recompute:
+    activations are computed again going back."""
 
     prompt: int
     answer: int = 64
     critique: int = 64
+    micro: int = PROMPTS
+    peer_micro: int = PROMPTS
     recompute: bool = False
     threads: int = 1
     steps: int = 4
@@ -62,6 +66,8 @@ def step_ratio(model: Path, shape: Shape, rounds: int, *, peer_python: str) -> d
         "prompt": shape.prompt,
         "answer": shape.answer,
         "critique": shape.critique,
+        "micro": shape.micro,
+        "peer_micro": shape.peer_micro,
         "recompute": shape.recompute,
         "speed_ratio": middle["trl"]["cpu"] / middle["drenpa"]["cpu"],
         "memory_ratio": middle["trl"]["peak_mb"] / middle["drenpa"]["peak_mb"],
@@ -216,7 +222,7 @@ def drenpa_side(scratch: Path, shape: Shape) -> dict[str, float]:
             train=TrainConfig(
                 learning_rate=LEARNING_RATE,
                 schedule="constant",
-                micro_batch=PROMPTS,
+                micro_batch=shape.micro,
                 gradient_checkpointing=shape.recompute,
                 lora=LoraConfig(rank=RANK, alpha=ALPHA),
             ),
@@ -298,7 +304,8 @@ def trl_side(scratch: Path, shape: Shape) -> dict[str, float]:
         reward_funcs=reward,
         args=GRPOConfig(
             output_dir=tempfile.mkdtemp(dir=scratch),
-            per_device_train_batch_size=PROMPTS * GROUP,
+            per_device_train_batch_size=shape.peer_micro * GROUP,
+            gradient_accumulation_steps=PROMPTS // shape.peer_micro,
             num_generations=GROUP,
             max_completion_length=shape.answer,
             generation_kwargs={"min_new_tokens": shape.answer},
@@ -335,6 +342,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4, help="in each round; the first is left out")
     parser.add_argument("--answer", type=int, default=64)
     parser.add_argument("--critique", type=int, default=64)
+    parser.add_argument("--micro", type=int, choices=[1, 2, 4], default=PROMPTS)
+    parser.add_argument("--peer-micro", type=int, choices=[1, 2, 4], default=PROMPTS)
     parser.add_argument("--recompute", action="store_true", help="checkpointing, both sides")
     parser.add_argument("--peer-python", default=sys.executable, help="an interpreter that has TRL")
     parser.add_argument("--side", choices=["drenpa", "trl"], help=argparse.SUPPRESS)
@@ -355,7 +364,14 @@ def main() -> None:
 
     for prompt in chosen.prompt:
         shape = Shape(
-            prompt, chosen.answer, chosen.critique, chosen.recompute, chosen.threads, chosen.steps
+            prompt,
+            chosen.answer,
+            chosen.critique,
+            chosen.micro,
+            chosen.peer_micro,
+            chosen.recompute,
+            chosen.threads,
+            chosen.steps,
         )
         row = step_ratio(
             resolve_model(chosen.model), shape, chosen.rounds, peer_python=chosen.peer_python
@@ -368,7 +384,8 @@ def line(row: dict[str, Any]) -> str:
     ours, peer = row["drenpa"], row["peer"]
     way = ", activations recomputed" if row["recompute"] else ""
     return (
-        f"step   prompt={row['prompt']} answer={row['answer']} critique={row['critique']}{way}: "
+        f"step   prompt={row['prompt']} answer={row['answer']} critique={row['critique']} "
+        f"micro={row['micro']} (peer {row['peer_micro']}){way}: "
         f"{row['speed_ratio']:.2f}x cpu ({peer['cpu']:.1f} / {ours['cpu']:.1f} s), "
         f"{row['memory_ratio']:.2f}x peak ({peer['peak_mb']:.0f} / {ours['peak_mb']:.0f} MB)"
     )
