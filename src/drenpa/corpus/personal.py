@@ -10,6 +10,7 @@ for a person to look at.
 
 from __future__ import annotations
 
+import bisect
 import ipaddress
 import re
 import unicodedata
@@ -61,20 +62,25 @@ def find_personal(text: str) -> list[Finding]:
     []
     """
     folded = _with_plain_digits(text)
-    found: list[Finding] = []
+    found: list[Finding] = []  # in order, apart from each other
     for sort, needs, pattern, holds in _PATTERNS:
         if needs.search(folded) is None:
             continue
         for match in pattern.finditer(folded):
-            start, end = match.span(match.lastindex or 0)
-            if holds(match[match.lastindex or 0]) and not any(
-                start < other.end and other.start < end for other in found
-            ):
-                found.append(Finding(sort, start, end))
+            if holds(match[match.lastindex or 0]):
+                _add_apart(found, Finding(sort, *match.span(match.lastindex or 0)))
     for sort, start, end in find_named(text):
-        if not any(start < other.end and other.start < end for other in found):
-            found.append(Finding(sort, start, end))
-    return sorted(found, key=lambda finding: finding.start)
+        _add_apart(found, Finding(sort, start, end))
+    return found
+
+
+def _add_apart(found: list[Finding], new: Finding) -> None:
+    """Put a finding in its place, unless it overlaps with one that is there."""
+    place = bisect.bisect_left(found, new.start, key=lambda finding: finding.start)
+    after_one = place > 0 and found[place - 1].end > new.start
+    before_one = place < len(found) and found[place].start < new.end
+    if not after_one and not before_one:
+        found.insert(place, new)
 
 
 def scrub_personal(text: str) -> tuple[str, dict[str, int]]:
