@@ -454,6 +454,7 @@ def _reinforce(recipe: Recipe, strategy: str, stage: StageConfig, start: str) ->
     def plan(made: Mapping[str, Artefact]) -> Plan:
         from drenpa.critic.score import load_critic
         from drenpa.grpo.train import plan_reinforce
+        from drenpa.report.watch import watch_checkpoint
 
         return plan_reinforce(
             made[start],
@@ -468,6 +469,7 @@ def _reinforce(recipe: Recipe, strategy: str, stage: StageConfig, start: str) ->
             engine=recipe.engine,
             root=recipe.folder,
             seed=recipe.seed,
+            at_checkpoint=watch_checkpoint,
         )
 
     needs = dict.fromkeys((corpus, "finetune", *parts, start))

@@ -17,6 +17,7 @@ from drenpa.core.knowledge import KINDS
 from drenpa.core.records import Record
 from drenpa.engine.adapters import load_backbone
 from drenpa.grpo.train import plan_reinforce
+from drenpa.report.watch import watch_checkpoint
 
 ENGINE = EngineConfig(device="cpu", dtype="float32", tracker="none")
 LORA = LoraConfig(rank=2, alpha=4)
@@ -71,7 +72,9 @@ class Stages:
     def __init__(self, backbone, corpus, critic, root):
         self.backbone, self.corpus, self.critic, self.root = backbone, corpus, critic, root
 
-    def plan(self, name, scorer=None, *, start=None, seed=1, objective=None, **changes):
+    def plan(
+        self, name, scorer=None, *, start=None, seed=1, objective=None, called=None, **changes
+    ):
         train = {"learning_rate": 0.01, "schedule": "constant", "lora": LORA}
         train |= changes.pop("train", {})
         settings = {"steps": 2, "prompts": 3, "group": 3, "max_new_tokens": 6} | changes
@@ -87,6 +90,7 @@ class Stages:
             engine=ENGINE,
             root=self.root / name,
             seed=seed,
+            at_checkpoint=called,
         )
 
     def run(self, name, scorer=None, **changes):
@@ -165,6 +169,12 @@ def test_the_first_step_stands_on_the_reference_and_later_ones_leave_it(stages):
     assert all(row["kl"] > 1e-6 for row in later)
     assert first["clipped"] == 0.0
     assert 0 < first["entropy"] < math.log(260)
+
+
+def test_the_watch_over_the_reward_looks_at_every_checkpoint(stages):
+    made = stages.run("watched", called=watch_checkpoint, steps=3, train={"checkpoint_every": 1})
+
+    assert [line["step"] for line in journal_lines(made.path / "watch.jsonl")] == [1, 2]
 
 
 def test_answers_are_scored_once_though_steps_are_trained_again(stages):

@@ -133,6 +133,7 @@ def train_loop(
     engine: EngineConfig,
     seed: int,
     label: str,
+    at_checkpoint: Callable[[Path, int], object] | None = None,
 ) -> list[dict[str, float]]:
     """Train for at most `steps` steps; return each step's metrics, which stand in `metrics.jsonl`.
 
@@ -140,6 +141,8 @@ def train_loop(
             are by then.
     folder: where metrics and, under `scratch/`, checkpoints are kept; a checkpoint found there is
             gone on from.
+    at_checkpoint: called by the first process after each checkpoint, with the folder and how many
+            steps were made.
     raises: TrainingError when a loss or gradient is not finite.
     """
     from accelerate import Accelerator
@@ -198,6 +201,8 @@ def train_loop(
                 accelerator.log({k: v for k, v in entry.items() if k != "step"}, step=step + 1)
             if (step + 1) % config.checkpoint_every == 0 and step + 1 < steps:
                 _checkpoint(accelerator, scratch, step + 1)
+                if at_checkpoint is not None and accelerator.is_main_process:
+                    at_checkpoint(folder, step + 1)
             progress.advance(note=f"loss {metrics['loss']:.4f}")
     trainee.eval()
     accelerator.wait_for_everyone()

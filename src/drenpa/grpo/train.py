@@ -94,12 +94,15 @@ def plan_reinforce(
     engine: EngineConfig | None = None,
     root: Path,
     seed: int = 1,
+    at_checkpoint: Callable[[Path, int], object] | None = None,
 ) -> Plan:
     """Plan one stage of a strategy.
 
     start:       the policy it begins from; the fine-tuned backbone itself, or an earlier stage's.
     scorers:     the critics that the parts of the stage's reward need.
     load_scorer: how to make a `Scorer` of a critic's artefact (`critic.score.load_critic`).
+    at_checkpoint: called after each checkpoint with the stage's folder and how many steps it made
+                 (`report.watch.watch_checkpoint` raises the alarm there).
     """
     engine = engine or EngineConfig()
     _check_start(start, backbone, stage)
@@ -169,6 +172,7 @@ def plan_reinforce(
             engine=engine,
             seed=stage_seed,
             label=f"{strategy}: {stage.name}",
+            at_checkpoint=at_checkpoint,
         )
         gate = measure_gate(history)
         if rank_and_world()[0] == 0:
