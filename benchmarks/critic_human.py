@@ -130,7 +130,6 @@ class Arm:
 
 
 ARMS: Mapping[str, Arm] = {
-    "common": Arm(),
     "people": Arm(),
     "quarter": Arm(own_share=0.25),
     "half": Arm(own_share=0.5),
@@ -494,10 +493,7 @@ def trained(setting: Setting, name: str, rows: Sequence[Ranked], seed: int) -> T
     weights = load_file(common)
     for weight_name, weight in trainable_parameters(run.model):
         weight.data.copy_(weights[weight_name])
-    if name != "common":
-        train(run, EPOCHS, 1)
-        kept = {n: p.detach().contiguous() for n, p in trainable_parameters(run.model)}
-        save_file(kept, run.folder / "weights.safetensors")
+    train(run, EPOCHS, 1)
     return run
 
 
@@ -753,6 +749,8 @@ SOURCES = {"gold": "people's", "own": "its own", "none": "none", "shuffled": "it
 def plot(table: Mapping[str, Any], file: Path, name: str) -> None:
     """Draw what the head gets right over the share of own critiques, and gap and use of all arms.
 
+    The curves have only the arms that were run with all seeds.
+
     name: which set's figures.
     """
     from matplotlib.figure import Figure
@@ -760,7 +758,9 @@ def plot(table: Mapping[str, Any], file: Path, name: str) -> None:
     arms = table[name]
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
-    shares = [(share, arms[arm]) for arm, share in SHARES.items() if arm in arms]
+    seeds = {arm: len(cell["own"]["by_seed"]) for arm, cell in arms.items() if "own" in cell}
+    whole = [arm for arm in SHARES if arm in seeds and seeds[arm] == max(seeds.values())]
+    shares = [(SHARES[arm], arms[arm]) for arm in whole]
     for (source, label), sign in zip(SOURCES.items(), "osD^", strict=True):
         cells = [(share, cell[source]) for share, cell in shares if source in cell]
         if cells:
@@ -791,7 +791,7 @@ def plot(table: Mapping[str, Any], file: Path, name: str) -> None:
                 [[gap["value"] - gap["low"]], [gap["high"] - gap["value"]]],
                 marker="o",
                 capsize=3,
-                label=arm,
+                label=f"{arm}, {seeds[arm]} seed{'s' * (seeds[arm] > 1)}",
             )
     right.axhline(0, color="grey", linewidth=0.8)
     right.axvline(5, color="grey", linewidth=0.8, linestyle="--")
