@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmarks.critic_human import corpus_of, ranked
 from safetensors.torch import save_file
 
 from drenpa.cli import main
 from drenpa.config import CriticConfig, EngineConfig, ExpandConfig, LoraConfig
+from drenpa.core.artefacts import Plan, run_plan, write_rows
+from drenpa.core.records import Candidate, Ranking, Record
 from drenpa.critic.model import CriticModel
 from drenpa.critic.score import CriticSettings
 from drenpa.critic.train import plan_train_critic
@@ -190,8 +191,18 @@ def test_expand_says_what_it_would_cost_and_then_writes_and_queues(
 @pytest.fixture
 def planned(tiny_folder, tmp_path):
     """The plan of a critic's training on one ranking, with the given settings for expansion."""
-    rows = [ranked("s", f"q{n}?", ("yes", "no"), (1, 2), ("", "")) for n in range(2)]
-    corpus = corpus_of(rows, tmp_path)
+    candidates = (Candidate(id="0", answer="yes", rank=1), Candidate(id="1", answer="no", rank=2))
+
+    def work(folder):
+        records = [
+            Record(id=f"r{n}", kind="foundation", question=f"q{n}?", answer="yes") for n in range(2)
+        ]
+        rankings = [Ranking(id=f"r{n}", record=f"r{n}", candidates=candidates) for n in range(2)]
+        write_rows(folder / "records.parquet", records)
+        write_rows(folder / "rankings.parquet", rankings)
+        return {}
+
+    corpus = run_plan(Plan("corpus", "corpus", tmp_path, {}, {}, (), work))
 
     def plan(weight: float = 1.0, **expand: object):
         config = CriticConfig(critique_weight=weight, expand=ExpandConfig(**expand))
