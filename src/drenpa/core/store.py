@@ -16,8 +16,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Lock
-from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from drenpa.core.errors import ArtefactError
 
@@ -30,7 +29,21 @@ def content_key(kind: str, content: Any) -> str:
     return hashlib.sha256(described.encode(errors="surrogatepass")).hexdigest()
 
 
-class Store:
+class Closing:
+    """What is closed at the end of its `with` block."""
+
+    def close(self) -> None:
+        """Let go of what is held."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Store(Closing):
     """Plain JSON values by key, shared by threads and processes."""
 
     def __init__(self, path: Path) -> None:
@@ -82,17 +95,6 @@ class Store:
         """Let go of the file."""
         with self._lock:
             self._database.close()
-
-    def __enter__(self) -> Store:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _run(self, statement: str, values: tuple[str, ...]) -> sqlite3.Cursor:
         try:

@@ -11,17 +11,16 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from drenpa.core.endpoint import Reply
-from drenpa.core.store import Store, content_key
+from drenpa.core.store import Closing, Store, content_key
 
 Request = Mapping[str, Any]
 """Everything that decides a reply: where it is asked, the model, the messages, the settings."""
 
 
-class ReplyCache:
+class ReplyCache(Closing):
     """Replies with their requests in a store of their own, so that what they cost can be summed.
 
     The keys in use are told by `key_of`. No key to a service is ever part of a request.
@@ -32,15 +31,7 @@ class ReplyCache:
         self._store = Store(path)
         _take_over(path, self._store)
 
-    def __enter__(self) -> ReplyCache:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:  # noqa: D102
         self._store.close()
 
     def get(self, request: Request) -> Reply | None:

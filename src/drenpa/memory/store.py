@@ -17,12 +17,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from drenpa.core.errors import ArtefactError, DataError
 from drenpa.core.knowledge import Stability
 from drenpa.core.records import Identifier, Record, Row, Text
+from drenpa.core.store import Closing
 from drenpa.core.text import content_units, script_of, units
 
 STORE = "store.sqlite"
@@ -100,7 +100,7 @@ def terms(text: str) -> list[str]:
     return [*found, *single, *pairs] or pieces
 
 
-class Store:
+class Store(Closing):
     """The passages of one file.
 
     >>> with Store.create(":memory:") as store:
@@ -160,17 +160,6 @@ class Store:
     def close(self) -> None:
         """Let go of the file."""
         self._connection.close()
-
-    def __enter__(self) -> Store:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __len__(self) -> int:
         """How many passages hold now."""
