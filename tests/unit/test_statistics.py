@@ -132,6 +132,26 @@ def test_seeds_that_disagree_widen_the_interval() -> None:
     assert disagree.seeds == 3
 
 
+@pytest.mark.parametrize("shift", [0.0, 0.1, 0.2, 0.3, 0.5])
+def test_with_several_seeds_p_and_the_interval_tell_the_same(shift: float) -> None:
+    draw = np.random.default_rng(7)
+    items = [f"q{number}" for number in range(20)] * 3
+    seeds = [1] * 20 + [2] * 20 + [3] * 20
+    ours = draw.normal(shift, 0.3, 60) + np.repeat([-0.1, 0.0, 0.1], 20)
+    found = paired_difference(
+        scored(ours.tolist(), items, items, seeds), scored([0.0] * 60, items, items, seeds)
+    )
+    assert 0 < found.p_value <= 1
+    assert (found.p_value < 0.05) == (found.low > 0 or found.high < 0)
+    at_its_level = paired_difference(
+        scored(ours.tolist(), items, items, seeds),
+        scored([0.0] * 60, items, items, seeds),
+        level=1 - found.p_value,
+    )
+    nearest = min(abs(at_its_level.low), abs(at_its_level.high))
+    assert nearest == pytest.approx(0.0, abs=1e-6)
+
+
 def test_one_cluster_says_nothing_about_others() -> None:
     found = interval(scored([0, 1, 2], clusters=["only"] * 3))
     assert found.percent == 50.0

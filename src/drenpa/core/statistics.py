@@ -68,7 +68,8 @@ class Difference:
     """The difference of two columns on the questions they share, in points of per cent.
 
     p_value: two-sided, from flipping the signs of whole clusters; with C clusters it cannot be
-             smaller than 2^(1−C).
+             smaller than 2^(1−C). With several seeds, one minus the level at which the interval
+             ends at 0: signs of questions know nothing of another training.
     spread:  standard deviation of the per-item differences, for `detectable_difference`.
     """
 
@@ -170,7 +171,7 @@ def paired_difference(
         points=50.0 * grid.means(grid.seed_ones, grid.cluster_ones),
         low=50.0 * low,
         high=50.0 * high,
-        p_value=_sign_flip_p(grid, seed),
+        p_value=_jackknife_p(grid) if len(grid.seed_ones) > 1 else _sign_flip_p(grid, seed),
         spread=float(np.std(item_means, ddof=1)) if len(item_means) > 1 else math.nan,
         items=len(per_item),
         clusters=len(grid.cluster_ones),
@@ -295,26 +296,67 @@ def _limits(
     return _bootstrap(grid, resamples, level, seed)
 
 
+@dataclass(frozen=True)
+class _Jackknife:
+    """A mean and its variance from leaving out each cluster and each seed in turn.
+
+    parts: degrees of freedom and variance of either way.
+    """
+
+    middle: float
+    parts: tuple[tuple[int, float], ...]
+
+    @classmethod
+    def of(cls, grid: _Grid) -> _Jackknife:
+        clusters, seeds = len(grid.cluster_ones), len(grid.seed_ones)
+        without_cluster = [grid.means(grid.seed_ones, row) for row in 1 - np.eye(clusters)]
+        without_seed = [grid.means(row, grid.cluster_ones) for row in 1 - np.eye(seeds)]
+        ways = [without_cluster, without_seed] if seeds > 1 else [without_cluster]
+        middle = grid.means(grid.seed_ones, grid.cluster_ones)
+        return cls(
+            middle,
+            tuple(
+                (
+                    len(means) - 1,
+                    (len(means) - 1) / len(means) * sum((mean - middle) ** 2 for mean in means),
+                )
+                for means in ways
+            ),
+        )
+
+    @property
+    def variance(self) -> float:
+        return sum(part for _, part in self.parts)
+
+    def reach(self, level: float) -> float:
+        """Half the width of Student's interval, each way's quantile weighed by its variance."""
+        weighed = sum(part * -float(stdtrit(df, (1 - level) / 2)) for df, part in self.parts)
+        return weighed / math.sqrt(self.variance)
+
+
 def _jackknife(grid: _Grid, level: float) -> tuple[float, float]:
     """Student's interval from leaving out each cluster and each seed in turn."""
-    clusters, seeds = len(grid.cluster_ones), len(grid.seed_ones)
-    without_cluster = [grid.means(grid.seed_ones, row) for row in 1 - np.eye(clusters)]
-    without_seed = [grid.means(row, grid.cluster_ones) for row in 1 - np.eye(seeds)]
-    ways = [without_cluster, without_seed] if seeds > 1 else [without_cluster]
-    middle = grid.means(grid.seed_ones, grid.cluster_ones)
-    variances = [
-        (len(means) - 1) / len(means) * sum((mean - middle) ** 2 for mean in means)
-        for means in ways
-    ]
-    total = sum(variances)
-    if not math.isfinite(total):
+    found = _Jackknife.of(grid)
+    if not math.isfinite(found.variance):
         return math.nan, math.nan
-    if total == 0:
-        return middle, middle
-    quantiles = [-float(stdtrit(len(means) - 1, (1 - level) / 2)) for means in ways]
-    weighed = sum(part * t for part, t in zip(variances, quantiles, strict=True)) / total
-    reach = weighed * math.sqrt(total)
-    return middle - reach, middle + reach
+    reach = found.reach(level) if found.variance else 0.0
+    return found.middle - reach, found.middle + reach
+
+
+def _jackknife_p(grid: _Grid) -> float:
+    """One minus the level at which the jackknife's interval ends at 0; 1 where there is none."""
+    found = _Jackknife.of(grid)
+    if not math.isfinite(found.middle):
+        return math.nan
+    if not math.isfinite(found.variance):
+        return 1.0
+    if found.middle == 0 or found.variance == 0:
+        return float(found.middle == 0)
+    small, large = 0.0, 1.0
+    for _ in range(50):
+        p = (small + large) / 2
+        small, large = (small, p) if found.reach(1 - p) < abs(found.middle) else (p, large)
+    return large
 
 
 def _bootstrap(grid: _Grid, resamples: int, level: float, seed: int) -> tuple[float, float]:
