@@ -166,6 +166,8 @@ def _become(wish: Mapping[str, object]) -> None:
         os.environ.update(wish["env"])  # type: ignore[call-overload]
         if wish["largest_file"] is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (int(str(wish["largest_file"])),) * 2)
+        # A shell that starts the tests in the background has them ignore Ctrl-C.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         # As in pytest: a warning of ours would be an error.
         warnings.filterwarnings("error", module=r"drenpa\.")
         sys.argv = ["drenpa", *wish["argv"]]  # type: ignore[misc]
