@@ -17,7 +17,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from itertools import islice
 from threading import Lock
@@ -69,6 +69,14 @@ class Endpoint:
     price_out: float = 0.0
     max_cost: float = 0.0
     request: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, settings: object, **changes: Any) -> Endpoint:
+        """Take what stands under the same names in a part of a recipe."""
+        named = {
+            f.name: getattr(settings, f.name) for f in fields(cls) if hasattr(settings, f.name)
+        }
+        return cls(**(named | changes))
 
 
 @dataclass(frozen=True)

@@ -111,20 +111,7 @@ def writers_of(config: ExpandConfig) -> tuple[Writer, Writer | None]:
     def writer(model: str) -> Writer:
         if config.writer == "local":
             return LocalWriter(model, max_tokens=config.max_tokens)
-        return EndpointWriter(
-            Endpoint(
-                model,
-                base_url=config.base_url,
-                key_env=config.key_env,
-                timeout_s=config.timeout_s,
-                retries=config.retries,
-                requests_per_minute=config.requests_per_minute,
-                price_in=config.price_in,
-                price_out=config.price_out,
-                max_cost=config.max_cost,
-            ),
-            max_tokens=config.max_tokens,
-        )
+        return EndpointWriter(Endpoint.of(config, model=model), max_tokens=config.max_tokens)
 
     return writer(config.model), writer(config.checker) if config.checker else None
 
