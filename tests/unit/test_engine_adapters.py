@@ -18,7 +18,6 @@ from drenpa.engine.adapters import (
     matrix_precision,
     merge_adapter,
     recompute_activations,
-    rounded_adapters,
     save_adapter,
     seed_of,
     trainable_parameters,
@@ -265,29 +264,3 @@ def test_seeds_depend_on_every_part():
     seeds = {seed_of(1, "a"), seed_of(1, "b"), seed_of(2, "a"), seed_of(1), seed_of("1", "a")}
     assert len(seeds) == 5
     assert all(0 <= seed < 2**63 for seed in seeds)
-
-
-def test_frozen_adapters_are_rounded_once_under_autocast_and_come_back_exact(backbone):
-    model = add_adapter(backbone, LORA, "policy", seed=1)
-    teach(model, "policy")
-    before = {k: p.detach().clone() for k, p in model.named_parameters() if "lora_" in k}
-    model.requires_grad_(False)
-    engine = ENGINE.model_copy(update={"dtype": "bfloat16"})
-    with matrix_precision(engine, torch.device("cpu")):
-        expected = logits(model)
-        with rounded_adapters(model):
-            kept = {p.dtype for k, p in model.named_parameters() if "lora_" in k}
-            found = logits(model)
-    assert kept == {torch.bfloat16}
-    assert torch.equal(found, expected)
-    assert all(torch.equal(p, before[k]) for k, p in model.named_parameters() if "lora_" in k)
-    assert {p.dtype for k, p in model.named_parameters() if "lora_" in k} == {torch.float32}
-
-
-def test_adapters_keep_their_precision_without_autocast_and_while_they_are_trained(backbone):
-    model = add_adapter(backbone, LORA, "policy", seed=1)
-    with rounded_adapters(model):
-        assert {p.dtype for k, p in model.named_parameters() if "lora_" in k} == {torch.float32}
-    engine = ENGINE.model_copy(update={"dtype": "bfloat16"})
-    with matrix_precision(engine, torch.device("cpu")), rounded_adapters(model):
-        assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}

@@ -22,6 +22,7 @@ from torch import nn
 
 from drenpa.config import EngineConfig, LoraConfig
 from drenpa.core.errors import ModelError
+from drenpa.engine.lora import fuse_adapters
 from drenpa.engine.models import load_model, load_tokenizer, pick_device, quiet, writing_weights
 
 
@@ -182,6 +183,7 @@ def _master_precision(model: Any, name: str) -> None:
     for layer in model.modules():
         if hasattr(layer, "_cast_input_dtype"):
             layer._cast_input_dtype = _as_it_is
+    fuse_adapters(model)
 
 
 def _as_it_is(x: Any, dtype: torch.dtype) -> Any:
@@ -193,30 +195,6 @@ def _as_it_is(x: Any, dtype: torch.dtype) -> Any:
     if x is None or torch.is_autocast_enabled(x.device.type):
         return x
     return x.to(dtype)
-
-
-@contextmanager
-def rounded_adapters(model: Any) -> Iterator[None]:
-    """Hold frozen adapters in autocast's precision within the block, if it is on.
-
-    Autocast would round them to it anyway, at every step: it remembers only what is being trained.
-    """
-    device = next(model.parameters()).device.type
-    frozen: list[nn.Parameter] = []
-    if torch.is_autocast_enabled(device):
-        frozen = [
-            parameter
-            for name, parameter in model.named_parameters()
-            if "lora_" in name and not parameter.requires_grad and parameter.dtype == torch.float32
-        ]
-    wide = [parameter.data for parameter in frozen]
-    for parameter in frozen:
-        parameter.data = parameter.data.to(torch.get_autocast_dtype(device))
-    try:
-        yield
-    finally:
-        for parameter, data in zip(frozen, wide, strict=True):
-            parameter.data = data
 
 
 def adapter_names(model: Any) -> Sequence[str]:

@@ -57,33 +57,35 @@ def draw_tokens(logits_NV: Tensor, uniforms_N: Tensor, sampling: Sampling) -> tu
     left, renormalised. Greedy decoding (temperature 0) takes the largest logit and reports its
     log-probability at temperature 1.
     """
-    if sampling.temperature in (0, 1):
-        probs_NV = logits_NV.softmax(-1, dtype=torch.float32)
-    else:
-        probs_NV = (logits_NV.float() / sampling.temperature).softmax(-1)
     if sampling.temperature == 0:
         tokens_N = _first_largest(logits_NV)
-    else:
-        tokens_N = _inverse_cdf(_filtered(probs_NV, sampling), uniforms_N)
-    return tokens_N, probs_NV.gather(1, tokens_N[:, None])[:, 0].log()
+    # Weights up to a factor: in place, for an array of this size costs as much as the work on it.
+    weights_NV = logits_NV.to(torch.float32, copy=True)
+    if sampling.temperature not in (0, 1):
+        weights_NV.div_(sampling.temperature)
+    weights_NV.sub_(weights_NV.amax(-1, keepdim=True)).exp_()
+    total_N = weights_NV.sum(-1)
+    if sampling.temperature != 0:
+        tokens_N = _inverse_cdf(_filtered(weights_NV, sampling), uniforms_N)
+    return tokens_N, (weights_NV.gather(1, tokens_N[:, None])[:, 0] / total_N).log()
 
 
-def _filtered(probs_NV: Tensor, sampling: Sampling) -> Tensor:
-    """Return weights [N, V] (not normalised) with the filtered tokens at zero."""
-    vocabulary = probs_NV.shape[1]
+def _filtered(weights_NV: Tensor, sampling: Sampling) -> Tensor:
+    """Return weights [N, V], which need not sum to 1, with the filtered tokens at zero."""
+    vocabulary = weights_NV.shape[1]
     if 0 < sampling.top_k < vocabulary:
-        kept_NK, at_NK = probs_NV.topk(sampling.top_k, dim=-1)
-        probs_NV = torch.zeros_like(probs_NV).scatter(1, at_NK, kept_NK)
+        kept_NK, at_NK = weights_NV.topk(sampling.top_k, dim=-1)
+        weights_NV = torch.zeros_like(weights_NV).scatter(1, at_NK, kept_NK)
     if sampling.top_p < 1:
-        sorted_NV, at_NV = probs_NV.sort(dim=-1, descending=True, stable=True)
+        sorted_NV, at_NV = weights_NV.sort(dim=-1, descending=True, stable=True)
         before_NV = sorted_NV.double().cumsum(-1) - sorted_NV
         total_N1 = sorted_NV.double().sum(-1, keepdim=True)
         kept_NV = sorted_NV.masked_fill(before_NV >= sampling.top_p * total_N1, 0.0)
-        probs_NV = torch.zeros_like(probs_NV).scatter(1, at_NV, kept_NV)
+        weights_NV = torch.zeros_like(weights_NV).scatter(1, at_NV, kept_NV)
     if sampling.min_p > 0:
-        floor_N1 = sampling.min_p * probs_NV.amax(-1, keepdim=True)
-        probs_NV = probs_NV.masked_fill(probs_NV < floor_N1, 0.0)
-    return probs_NV
+        floor_N1 = sampling.min_p * weights_NV.amax(-1, keepdim=True)
+        weights_NV = weights_NV.masked_fill(weights_NV < floor_N1, 0.0)
+    return weights_NV
 
 
 # The vocabulary is walked in blocks first, because a walk token by token over all of it, be it a
@@ -101,7 +103,9 @@ def _first_largest(logits_NV: Tensor) -> Tensor:
 
 def _in_blocks(x_NV: Tensor, fill: float) -> Tensor:
     rows, vocabulary = x_NV.shape
-    return nn.functional.pad(x_NV, (0, -vocabulary % _BLOCK), value=fill).view(rows, -1, _BLOCK)
+    if missing := -vocabulary % _BLOCK:  # padding by nothing would copy
+        x_NV = nn.functional.pad(x_NV, (0, missing), value=fill)
+    return x_NV.view(rows, -1, _BLOCK)
 
 
 def _inverse_cdf(weights_NV: Tensor, uniforms_N: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from drenpa.core.errors import ShapeError
 from drenpa.engine.backbone import Backbone, backbone_of
 from drenpa.engine.prefix import SuffixStates
 
-CHUNK_TOKENS = 256  # positions that go through the output projection at once
+CHUNK_TOKENS = 128  # positions that go through the output projection at once
 
 
 @dataclass(frozen=True)
@@ -147,6 +147,8 @@ class _ChosenLogprobs(torch.autograd.Function):
         entropy: bool,
     ) -> tuple[Tensor, Tensor]:
         scaled_CV = _scaled_logits(hidden_CH, weight_VH, temperature)
+        if not (ctx.needs_input_grad[0] or ctx.needs_input_grad[1] or entropy):
+            return _chosen(scaled_CV, targets_C), torch.zeros_like(targets_C, dtype=torch.float32)
         probs_CV = scaled_CV.softmax(-1)
         # The largest logit less the log of its probability: a log-sum-exp at a fraction of its
         # cost, and exact for targets whose own probability is too small for float32.
@@ -176,6 +178,13 @@ class _ChosenLogprobs(torch.autograd.Function):
             pull_CV = _pull(probs_CV, targets_C, weight_VH.dtype)
             grad_weight = pull_CV.T @ (hidden_CH * grad_C1).to(weight_VH.dtype)
         return grad_hidden, grad_weight, None, None, None
+
+
+def _chosen(scaled_CV: Tensor, targets_C: Tensor) -> Tensor:
+    """Return log-probabilities [C] in place of the logits: no second [C, V] is held."""
+    top_C1 = scaled_CV.amax(-1, keepdim=True)
+    above_C1 = scaled_CV.gather(1, targets_C[:, None]) - top_C1
+    return (above_C1 - scaled_CV.sub_(top_C1).exp_().sum(-1, keepdim=True).log())[:, 0]
 
 
 def _scaled_logits(hidden_CH: Tensor, weight_VH: Tensor, temperature: float) -> Tensor:

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from drenpa.core.errors import ConfigError
 from drenpa.core.roles import Finish, Sampling
-from drenpa.engine.adapters import rounded_adapters
 from drenpa.engine.backbone import Backbone, backbone_of
 from drenpa.engine.decode import DecodeBatch, PlainBatch, SharedBatch
 from drenpa.engine.draw import check_sampling, draw_tokens, row_stream
+from drenpa.engine.lora import settled_adapters
 from drenpa.engine.prefix import Attention, PrefixGroup, can_share
 from drenpa.engine.shared import UnsharedModelError, warn_unshared
 
@@ -85,7 +85,7 @@ def sample(
     batch = SharedBatch(backbone) if share else PlainBatch(backbone)
     run = _Run(backbone, batch, sampling, frozenset(stop_ids), close_id)
     results, waiting = _plan(groups, sampling.seed, key, max_rows)
-    with rounded_adapters(model):
+    with settled_adapters(model):
         while waiting or run.live:
             run.admit(_next_in_line(waiting, run, max_rows, max_tokens))
             run.step()
