@@ -65,6 +65,7 @@ class EngineConfig(Config):
     memory_gb: Positive | None = (
         None  # that a process may hold; null: four fifths of what is free at the start
     )
+    cuda_graphs: bool = True  # on CUDA, decoding steps are recorded and replayed
     tracker: str = "tensorboard"  # any that Accelerate knows, or "none"
     trust_remote_code: bool = False
 

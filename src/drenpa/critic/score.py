@@ -137,6 +137,7 @@ class Critic:
                 attention=self.engine.attention,
                 max_rows=limits.rows,
                 max_tokens=limits.tokens,
+                cuda_graphs=self.engine.cuda_graphs,
             )
             for number, rows in zip(places, sampled, strict=True):
                 states = [row.closing_state for row in rows if row.closing_state is not None]

@@ -15,6 +15,7 @@ from drenpa.engine.attend import joint_scores, joint_values
 from drenpa.engine.backbone import Backbone
 from drenpa.engine.grids import Grids, Move, Newcomers
 from drenpa.engine.prefix import PrefixGroup
+from drenpa.engine.replay import SETTLED_AFTER, Recorder, Work, recorded
 from drenpa.engine.shared import PackedLayout, run_trunk
 
 ROOM = 64  # columns allocated ahead for each row's own tokens
@@ -102,7 +103,8 @@ class _Seat:
 class _Step:
     """What one step's attention needs to know beside the grids.
 
-    columns: the columns that some row may look at, the one being written last.
+    columns: the columns that some row may look at.
+    at:      the column being written: a number, or a tensor [1] in a recorded step.
     rows_C:  for each place of the grids the row that sits there (any row where none does); None
              when all are taken.
     cells_N: for each row its place; None likewise.
@@ -111,9 +113,29 @@ class _Step:
     """
 
     columns: slice
+    at: int | Tensor
     rows_C: Tensor | None
     cells_N: Tensor | None
     bias: Tensor | None
+
+
+@dataclass
+class _Still:
+    """A step's arrays over all places of the grids, which stay where they are from step to step.
+
+    An empty place is fed token 0 at position 0 and looks at the column being written; nothing reads
+    what comes of it.
+
+    replay: runs the step as it was recorded; None until it is.
+    steps:  how many there have been.
+    """
+
+    ids_C1: Tensor
+    positions_C1: Tensor
+    at_1: Tensor
+    bias: Tensor
+    replay: Work | None = None
+    steps: int = 0
 
 
 class SharedBatch:
@@ -121,13 +143,18 @@ class SharedBatch:
 
     All rows write the same column of the grids at the same step; a row that joined later starts at
     a later column. A row that is dropped leaves the products at once, and the grids when a quarter
-    of their places are empty.
+    of their places are empty. With a recorder a dropped row stays in the products as long as it
+    stays in the grids, and steps between two layouts of the grids are recorded and replayed.
     """
 
     joins_live_rows = True
 
-    def __init__(self, backbone: Backbone, room: int = ROOM) -> None:
+    def __init__(
+        self, backbone: Backbone, room: int = ROOM, recorder: Recorder | None = None
+    ) -> None:
         self.layers_seen = 0
+        self._recorder = recorder
+        self._still: _Still | None = None
         self._backbone = backbone
         self._room = room
         self._layers: list[Grids] = []
@@ -135,7 +162,7 @@ class SharedBatch:
         self._prefixes: list[int] = []
         self._longest = 0
         self._column = 0
-        self._step = _Step(slice(0, 0), None, None, None)
+        self._step = _Step(slice(0, 0), 0, None, None, None)
 
     def admit(self, groups: Sequence[PrefixGroup]) -> Tensor:  # noqa: D102
         device = self._backbone.device
@@ -158,10 +185,14 @@ class SharedBatch:
     def feed(self, tokens_N: Tensor) -> Tensor:  # noqa: D102
         if self._column == self._layers[0].vo.shape[3]:
             self._rebuild()
-        self._step = self._next_step()
-        positions = [seat.length for seat in self._seats]
-        positions_N1 = torch.tensor(positions, device=tokens_N.device)[:, None]
-        states_N1H = run_trunk(self._backbone, tokens_N[:, None], positions_N1, self)
+        positions_N1 = torch.tensor([seat.length for seat in self._seats], device=tokens_N.device)[
+            :, None
+        ]
+        if self._recorder is not None:
+            states_N1H = self._feed_still(tokens_N[:, None], positions_N1, self._recorder)
+        else:
+            self._step = self._next_step()
+            states_N1H = run_trunk(self._backbone, tokens_N[:, None], positions_N1, self)
         self._column += 1
         for seat in self._seats:
             seat.length += 1
@@ -171,6 +202,7 @@ class SharedBatch:
         self._seats = [self._seats[row] for row in rows]
         if not self._seats:
             self._layers, self._prefixes, self._column, self._longest = [], [], 0, 0
+            self._still = None
             return
         groups, _, places = self._layers[0].ko.shape[:3]
         if len(self._seats) <= 0.75 * groups * places:
@@ -198,7 +230,7 @@ class SharedBatch:
         q, k, v = q_NHTD[:, :, 0], k_NHTD[:, :, 0], v_NHTD[:, :, 0]
         if step.rows_C is not None:
             q, k, v = q[step.rows_C], k[step.rows_C], v[step.rows_C]
-        grids.write(step.columns.stop - 1, k, v)
+        grids.write(step.at, k, v)
         q = q.reshape(groups, places, heads, -1, q.shape[-1]).transpose(1, 2).flatten(0, 1)
         ko = grids.ko[..., step.columns].flatten(0, 1)
         vo = grids.vo[..., step.columns, :].flatten(0, 1)
@@ -218,28 +250,74 @@ class SharedBatch:
         columns = slice(first, self._column + 1)
         rows_C = cells_N = bias = None
         if len(self._seats) < groups * places:
-            cells = [seat.group * places + seat.place for seat in self._seats]
-            rows = [0] * (groups * places)
-            for row, cell in enumerate(cells):
-                rows[cell] = row
-            rows_C = torch.tensor(rows, device=device)
-            cells_N = torch.tensor(cells, device=device)
-        shared = grids.kp.shape[3]
+            cells_N = self._cells()
+            rows_C = torch.zeros(groups * places, dtype=torch.long, device=device)
+            rows_C[cells_N] = torch.arange(len(self._seats), device=device)
         uneven = any(seat.start != first for seat in self._seats)
-        if uneven or any(size != shared for size in self._prefixes):
-            starts = torch.full((groups, places), first, device=device)
-            for seat in self._seats:
-                starts[seat.group, seat.place] = seat.start
-            sizes_M = torch.tensor(self._prefixes, device=device)
-            off_prefix = torch.arange(shared, device=device) >= sizes_M[:, None]
-            off_own = torch.arange(first, columns.stop, device=device) < starts[..., None]
-            off = torch.cat([off_prefix[:, None].expand(-1, places, -1), off_own], dim=-1)
-            bias = torch.zeros(off.shape, dtype=grids.ko.dtype, device=device)
-            bias = bias.masked_fill_(off, float("-inf"))[:, None, :, None]
-        return _Step(columns, rows_C, cells_N, bias)
+        if uneven or any(size != grids.kp.shape[3] for size in self._prefixes):
+            bias = self._bias(columns, first)
+        return _Step(columns, self._column, rows_C, cells_N, bias)
+
+    def _cells(self) -> Tensor:
+        """Return [N] where each row sits among all places."""
+        places = self._layers[0].ko.shape[2]
+        cells = [seat.group * places + seat.place for seat in self._seats]
+        return torch.tensor(cells, device=self._backbone.device)
+
+    def _bias(self, columns: slice, empty: int) -> Tensor:
+        """Return [M, 1, G, 1, P+U]: minus infinity where a place must not look.
+
+        empty: the first column that a place may look at where no row sits.
+        """
+        grids, device = self._layers[0], self._backbone.device
+        groups, _, places = grids.ko.shape[:3]
+        starts = torch.full((groups, places), empty)
+        for seat in self._seats:
+            starts[seat.group, seat.place] = seat.start
+        sizes_M = torch.tensor(self._prefixes)
+        off_prefix = torch.arange(grids.kp.shape[3]) >= sizes_M[:, None]
+        off_own = torch.arange(columns.start, columns.stop) < starts[..., None]
+        off = torch.cat([off_prefix[:, None].expand(-1, places, -1), off_own], dim=-1).to(device)
+        bias = torch.zeros(off.shape, dtype=grids.ko.dtype, device=device)
+        return bias.masked_fill_(off, float("-inf"))[:, None, :, None]
+
+    def _feed_still(self, tokens_N1: Tensor, positions_N1: Tensor, recorder: Recorder) -> Tensor:
+        """Feed one token to every place of the grids; return the rows' states [N, 1, H]."""
+        still = self._still = self._still or self._new_still()
+        cells_N = self._cells()
+        still.ids_C1[cells_N] = tokens_N1
+        still.positions_C1[cells_N] = positions_N1
+        still.at_1.fill_(self._column)
+        still.bias[..., self._layers[0].kp.shape[3] + self._column] = 0
+        still.steps += 1
+
+        def work() -> Tensor:
+            return run_trunk(self._backbone, still.ids_C1, still.positions_C1, self)
+
+        if still.replay is not None:
+            states_C1H = still.replay()
+        elif still.steps <= SETTLED_AFTER:
+            states_C1H = work()
+        else:
+            states_C1H, still.replay = recorded(work, recorder)
+            if still.replay is None:
+                self._recorder = None
+        return states_C1H[cells_N]
+
+    def _new_still(self) -> _Still:
+        """Return arrays for the grids as they are now; columns open one after the other."""
+        device = self._backbone.device
+        groups, _, places, _, width = self._layers[0].ko.shape
+        ids_C1 = torch.zeros(groups * places, 1, dtype=torch.long, device=device)
+        at_1 = torch.zeros(1, dtype=torch.long, device=device)
+        bias = self._bias(slice(0, width), self._column)
+        bias[..., self._layers[0].kp.shape[3] + self._column :] = float("-inf")
+        self._step = _Step(slice(0, width), at_1, None, None, bias)
+        return _Still(ids_C1, torch.zeros_like(ids_C1), at_1, bias)
 
     def _rebuild(self, joining: PackedLayout | None = None) -> None:
         """Copy what live rows need into new grids with room ahead; let the rows of `joining` in."""
+        self._still = None
         spans = joining.spans if joining else []
         old_groups = list(dict.fromkeys(seat.group for seat in self._seats))
         first = min((seat.start for seat in self._seats), default=self._column)

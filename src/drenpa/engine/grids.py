@@ -114,8 +114,17 @@ class Grids:
             )
             self.vo[m, :, :rows, column - tokens : column] = v_SHD[group.own_RT].permute(2, 0, 1, 3)
 
-    def write(self, column: int, k_CHD: Tensor, v_CHD: Tensor) -> None:
-        """Write the keys and values [M·G, Hkv, D] of one token of every place."""
+    def write(self, column: int | Tensor, k_CHD: Tensor, v_CHD: Tensor) -> None:
+        """Write the keys and values [M·G, Hkv, D] of one token of every place.
+
+        column: a number, or a tensor [1] that a recorded step reads it from.
+        """
         groups, heads, places = self.ko.shape[:3]
-        self.ko[..., column] = k_CHD.reshape(groups, places, heads, -1).transpose(1, 2)
-        self.vo[..., column, :] = v_CHD.reshape(groups, places, heads, -1).transpose(1, 2)
+        k = k_CHD.reshape(groups, places, heads, -1).transpose(1, 2)
+        v = v_CHD.reshape(groups, places, heads, -1).transpose(1, 2)
+        if isinstance(column, Tensor):
+            self.ko.index_copy_(4, column, k[..., None])
+            self.vo.index_copy_(3, column, v[..., None, :])
+        else:
+            self.ko[..., column] = k
+            self.vo[..., column, :] = v

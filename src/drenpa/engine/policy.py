@@ -136,6 +136,7 @@ class Policy:
                 attention=room.engine.attention,
                 max_rows=limits.rows,
                 max_tokens=limits.tokens,
+                cuda_graphs=room.engine.cuda_graphs,
             )
         return [
             [

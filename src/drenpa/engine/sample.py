@@ -17,6 +17,7 @@ from drenpa.engine.decode import DecodeBatch, PlainBatch, SharedBatch
 from drenpa.engine.draw import check_sampling, draw_tokens, row_stream
 from drenpa.engine.lora import settled_adapters
 from drenpa.engine.prefix import Attention, PrefixGroup, can_share
+from drenpa.engine.replay import recorder_for
 from drenpa.engine.shared import UnsharedModelError, warn_unshared
 
 
@@ -61,6 +62,7 @@ def sample(
     attention: Attention = "shared",
     max_rows: int = 64,
     max_tokens: int | None = None,
+    cuda_graphs: bool = True,
 ) -> list[list[SampledRow]]:
     """Continue every row until a stop token or `max_new_tokens`; return rows as [group][row].
 
@@ -72,6 +74,7 @@ def sample(
     max_rows: rows in the batch at once; the others wait for a place.
     max_tokens: tokens whose keys and values are held at once, rows at their full length and room
               ahead included; None does not ask. Some rows of one group are always let in.
+    cuda_graphs: on CUDA, record steps over the same rows and replay them.
     raises:   ConfigError for impossible sampling values or max_rows; ModelError for a model without
               trunk and head.
 
@@ -82,7 +85,8 @@ def sample(
         raise ConfigError(f"max_rows must be at least 1, got {max_rows}")
     backbone = backbone_of(model)
     share = attention == "shared" and can_share(backbone, groups, sampling.max_new_tokens + 1)
-    batch = SharedBatch(backbone) if share else PlainBatch(backbone)
+    recorder = recorder_for(backbone.device) if cuda_graphs else None
+    batch = SharedBatch(backbone, recorder=recorder) if share else PlainBatch(backbone)
     run = _Run(backbone, batch, sampling, frozenset(stop_ids), close_id)
     results, waiting = _plan(groups, sampling.seed, key, max_rows)
     with settled_adapters(model):
