@@ -7,6 +7,7 @@ the Python around them is left, and they read and write the arrays they were rec
 from __future__ import annotations
 
 import warnings
+from functools import partial
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from drenpa.config import EngineConfig
 from drenpa.core.roles import Sampling
 from drenpa.engine import sample as sampling_module
 from drenpa.engine.adapters import matrix_precision
+from drenpa.engine.decode import SharedBatch
 from drenpa.engine.replay import recorded, recorder_for, warn_unrecorded
 from drenpa.engine.sample import sample
 
@@ -47,14 +49,15 @@ class Traced:
 def rows_of(model, groups, sampling, recorder=None, **told):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sampling_module, "recorder_for", lambda device: recorder)
+        # Little room ahead: grids are outgrown after a few tokens.
+        patch.setattr(sampling_module, "SharedBatch", partial(SharedBatch, room=12))
         return sample(model, groups, sampling, close_id=2, **told)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_replayed_rows_are_rows(family, temperature):
+def test_replayed_rows_are_rows(family):
     model = tiny_model(family, initializer_range=0.2)
-    sampling = Sampling(max_new_tokens=70, temperature=temperature, seed=5)
+    sampling = Sampling(max_new_tokens=20, seed=5)
     traced = Traced()
     told = {"stop_ids": [3, 4]}
     assert_same_rows(
@@ -70,9 +73,9 @@ def test_replayed_rows_are_rows(family, temperature):
     seed=st.integers(0, 99),
     stops=st.integers(0, 6),
 )
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_replayed_rows_join_leave_and_outgrow_the_grids(groups, max_rows, seed, stops):
-    sampling = Sampling(max_new_tokens=75, seed=seed)
+    sampling = Sampling(max_new_tokens=22, seed=seed)
     told = {"stop_ids": range(3, 3 + stops), "max_rows": max_rows}
     assert_same_rows(
         rows_of(_LLAMA, groups, sampling, **told),
