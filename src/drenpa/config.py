@@ -65,6 +65,8 @@ class EngineConfig(Config):
     memory_gb: Positive | None = (
         None  # that a process may hold; null: four fifths of what is free at the start
     )
+    sampler: Literal["own", "vllm"] = "own"  # what writes the answers of reinforcement learning
+    vllm_share: Annotated[float, Field(gt=0, lt=1)] = 0.4  # of the GPU's memory that vLLM may take
     cuda_graphs: bool = True  # on CUDA, decoding steps are recorded and replayed
     tracker: str = "tensorboard"  # any that Accelerate knows, or "none"
     trust_remote_code: bool = False
@@ -220,6 +222,7 @@ class ObjectiveConfig(Config):
     kl_coef: NotNegative = 0.001  # the paper
     pair_coef: NotNegative = 0.0  # of P11, the other reading of change 1
     pair_beta: Positive = 0.1
+    importance_cap: Positive = 2.0  # of a token's weight where vLLM sampled it
 
 
 class GateConfig(Config):

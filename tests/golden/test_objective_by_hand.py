@@ -382,3 +382,24 @@ def test_the_recipe_and_the_objective_have_the_same_parameters_and_defaults():
     from drenpa.config import ObjectiveConfig
 
     assert ObjectiveConfig().model_dump() == asdict(Objective())
+
+
+def test_tokens_of_another_engine_weigh_as_much_as_the_policy_finds_them_likelier_up_to_the_cap():
+    logprobs = torch.log(torch.tensor([[0.5, 0.5, 0.5, 0.5]])).requires_grad_()
+    sampled = torch.log(torch.tensor([[0.25, 0.1, 0.5, 0.5]]))
+    sampled[0, 2] = float("nan")  # not told
+    mask = torch.tensor([[True, True, True, False]])
+    told = policy_loss(
+        logprobs,
+        logprobs.detach(),
+        logprobs.detach(),
+        torch.tensor([3.0]),
+        mask,
+        Objective(importance_cap=4.0),
+        sampled,
+    )
+    # Ratios of 1, weights 0.5/0.25 = 2, 0.5/0.1 = 5 cut at 4, and 1: a mean of 7/3, times 3.
+    assert float(told.surrogate) == pytest.approx(-7.0)
+    assert float(told.importance) == pytest.approx(7 / 3)
+    told.loss.backward()
+    assert logprobs.grad.tolist()[0] == pytest.approx([-2.0, -4.0, -1.0, 0.0])

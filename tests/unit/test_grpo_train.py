@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+import sys
+from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from tests.fakes import FakeScorer
+from tests.vllm_fake import fake_vllm
 
 from drenpa.config import EngineConfig, LoraConfig, StageConfig
 from drenpa.core.artefacts import Plan, as_input, journal_lines, run_plan, write_rows
-from drenpa.core.errors import ConfigError, DataError, ScoringError
+from drenpa.core.errors import ConfigError, DataError, ModelError, ScoringError
 from drenpa.core.knowledge import KINDS
 from drenpa.core.records import Record
 from drenpa.engine.adapters import load_backbone
@@ -73,7 +76,16 @@ class Stages:
         self.backbone, self.corpus, self.critic, self.root = backbone, corpus, critic, root
 
     def plan(
-        self, name, scorer=None, *, start=None, seed=1, objective=None, called=None, **changes
+        self,
+        name,
+        scorer=None,
+        *,
+        start=None,
+        seed=1,
+        objective=None,
+        called=None,
+        engine=ENGINE,
+        **changes,
     ):
         train = {"learning_rate": 0.01, "schedule": "constant", "lora": LORA}
         train |= changes.pop("train", {})
@@ -87,7 +99,7 @@ class Stages:
             stage,
             load_scorer=lambda place, *, engine, backbone: scorer or FakeScorer(reward=letters),
             strategy="memory",
-            engine=ENGINE,
+            engine=engine,
             root=self.root / name,
             seed=seed,
             at_checkpoint=called,
@@ -286,3 +298,54 @@ def test_a_seed_names_the_answers_and_the_initial_adapter(stages):
     assert_alike(one, again, rtol=0, atol=0)
     assert any((weights(one)[n] != weights(other)[n]).any() for n in weights(one))
     assert as_input(one)["digest"] != as_input(other)["digest"]
+
+
+VLLM = ENGINE.model_copy(update={"sampler": "vllm"})
+
+
+def test_vllm_samples_from_the_adapter_in_training_and_is_corrected(stages, monkeypatch):
+    for name, module in fake_vllm().items():
+        monkeypatch.setitem(sys.modules, name, module)
+    made = stages.run("served", engine=VLLM)
+    steps = metrics(made)
+    # The stand-in draws with this engine's arithmetic: nothing is to be corrected, to rounding.
+    assert [step["importance"] for step in steps] == pytest.approx([1.0, 1.0], abs=1e-3)
+    told = [
+        a
+        for line in journal_lines(made.path / "samples.jsonl")
+        for g in line["groups"]
+        for a in g["answers"]
+    ]
+    assert all(len(a["logprobs"]) == len(a["tokens"]) + (a["finish"] == "stop") for a in told)
+    assert not (made.path / "scratch").exists()
+    assert sum(float(w.abs().sum()) for n, w in weights(made).items() if "lora_B" in n) > 0
+
+
+def test_what_vllm_tells_is_what_tokens_are_weighed_by(stages, monkeypatch):
+    fake = fake_vllm()
+    for name, module in fake.items():
+        monkeypatch.setitem(sys.modules, name, module)
+
+    class Surer(fake["vllm"].LLM):
+        """Tells log-probabilities that are half as large as ours."""
+
+        def _answer(self, network, ids, params):
+            out = super()._answer(network, ids, params)
+            told = [
+                {t: replace(p, logprob=p.logprob - math.log(2)) for t, p in one.items()}
+                for one in out.logprobs
+            ]
+            return replace(out, logprobs=told)
+
+    monkeypatch.setattr(fake["vllm"], "LLM", Surer)
+    loose = stages.run("loose", engine=VLLM, objective={"importance_cap": 10})
+    cut = stages.run("cut", engine=VLLM, objective={"importance_cap": 1.5})
+    # A stop token is not weighed, so the mean lies a little below.
+    assert 1.8 < metrics(loose)[0]["importance"] <= 2.001
+    assert metrics(cut)[0]["importance"] <= 1.501
+
+
+def test_vllm_is_asked_for_where_it_is(stages, monkeypatch):
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    with pytest.raises(ModelError, match=r"pip install 'drenpa\[vllm\]'"):
+        stages.run("absent", engine=VLLM)

@@ -38,6 +38,7 @@ class Objective:
     clip_low, clip_high:        the ratio is held within [1 - clip_low, 1 + clip_high].
     kl_coef:                    weight of the divergence from the reference, per token.
     pair_coef, pair_beta:       weight and inverse temperature of P11; 0 leaves it out.
+    importance_cap:             bound of a token's weight where another engine sampled it.
     """
 
     margin_weight: float = 0.5
@@ -49,6 +50,7 @@ class Objective:
     kl_coef: float = 0.001
     pair_coef: float = 0.0
     pair_beta: float = 0.1
+    importance_cap: float = 2.0
 
 
 def normalise_rewards(rewards: Tensor) -> Tensor:
@@ -163,12 +165,14 @@ class PolicyLoss:
     surrogate: scalar, minus the clipped surrogate.
     kl:        scalar, nats per token averaged over each row's tokens.
     clipped:   scalar, share of each row's tokens on which the clip binds.
+    importance: scalar, the weight of each row's tokens, 1 where none is corrected.
     """
 
     loss: Tensor
     surrogate: Tensor
     kl: Tensor
     clipped: Tensor
+    importance: Tensor
 
 
 def policy_loss(
@@ -178,6 +182,7 @@ def policy_loss(
     advantages_N: Tensor,
     mask_NT: Tensor,
     objective: Objective,
+    sampled_logprobs_NT: Tensor | None = None,
 ) -> PolicyLoss:
     """Clipped ratio times advantage, plus the divergence from the reference.  [P10]
 
@@ -190,9 +195,18 @@ def policy_loss(
     reference_logprobs_NT: [N, T] of the frozen reference.
     advantages_N:          [N] one a row.
     mask_NT:               [N, T] true on completion tokens; what the others hold is of no account.
+    sampled_logprobs_NT:   [N, T] by another engine that sampled from the old policy and rounds
+                           differently; NaN where it told none. Each token's gain is weighed by
+                           old / sampled probability, cut at `importance_cap`: truncated importance
+                           sampling.
     raises:                ShapeError when the axes do not agree.
     """
     _check_rows(logprobs_NT, old_logprobs_NT, reference_logprobs_NT, mask_NT, rows=advantages_N)
+    importance_NT = torch.ones_like(old_logprobs_NT)
+    if sampled_logprobs_NT is not None:
+        _check_rows(logprobs_NT, sampled_logprobs_NT, rows=advantages_N)
+        off_NT = (old_logprobs_NT - sampled_logprobs_NT).nan_to_num(0.0).masked_fill(~mask_NT, 0.0)
+        importance_NT = off_NT.exp().clamp(max=objective.importance_cap).detach()
     log_ratio_NT = (logprobs_NT - old_logprobs_NT).masked_fill(~mask_NT, 0.0)
     ratio_NT = log_ratio_NT.exp()
     held_NT = ratio_NT.clamp(1.0 - objective.clip_low, 1.0 + objective.clip_high)
@@ -200,7 +214,7 @@ def policy_loss(
     gain_NT = torch.minimum(ratio_NT * advantages_N1, held_NT * advantages_N1)
     drift_NT = (reference_logprobs_NT - logprobs_NT).masked_fill(~mask_NT, 0.0)
     kl_NT = torch.expm1(drift_NT) - drift_NT
-    surrogate = -_row_means(gain_NT, mask_NT).sum()
+    surrogate = -_row_means(importance_NT * gain_NT, mask_NT).sum()
     kl = _row_means(kl_NT, mask_NT).sum()
     binds_NT = (held_NT * advantages_N1 < ratio_NT * advantages_N1).to(gain_NT.dtype)
     return PolicyLoss(
@@ -208,6 +222,7 @@ def policy_loss(
         surrogate=surrogate.detach(),
         kl=kl.detach(),
         clipped=_row_means(binds_NT, mask_NT).sum().detach(),
+        importance=_row_means(importance_NT, mask_NT).sum(),
     )
 
 
@@ -268,6 +283,7 @@ class StepLoss:
     loss: Tensor
     kl: Tensor
     clipped: Tensor
+    importance: Tensor
     pair_loss: Tensor
 
 
@@ -281,6 +297,7 @@ def step_loss(
     mask_NT: Tensor,
     counts: StepCounts,
     objective: Objective,
+    sampled_logprobs_NT: Tensor | None = None,
 ) -> StepLoss:
     """P10 over the step's rows, plus `pair_coef` times P11 over the step's pairs.
 
@@ -294,6 +311,7 @@ def step_loss(
         advantages_PG.flatten(),
         mask_NT,
         objective,
+        sampled_logprobs_NT,
     )
     loss = policy.loss / counts.rows
     pairs = torch.zeros_like(policy.kl)
@@ -306,6 +324,7 @@ def step_loss(
         loss=loss,
         kl=policy.kl / max(counts.kept, 1),
         clipped=policy.clipped / max(counts.kept, 1),
+        importance=policy.importance / max(counts.kept, 1),
         pair_loss=pairs.detach(),
     )
 

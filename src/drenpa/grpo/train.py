@@ -18,11 +18,19 @@ import torch
 from torch import Tensor, nn
 
 from drenpa.config import EngineConfig, RewardPart, StageConfig
-from drenpa.core.artefacts import Artefact, Plan, append_line, as_input, journal_lines, run_plan
+from drenpa.core.artefacts import (
+    SCRATCH,
+    Artefact,
+    Plan,
+    append_line,
+    as_input,
+    journal_lines,
+    run_plan,
+)
 from drenpa.core.errors import ConfigError
 from drenpa.core.prompts import load_prompt
 from drenpa.core.records import Record
-from drenpa.core.roles import Draft, Scorer
+from drenpa.core.roles import Draft, Generator, Scorer
 from drenpa.engine.adapters import (
     add_adapter,
     load_adapter,
@@ -48,6 +56,7 @@ from drenpa.engine.memory_bound import Extent, micro_batch_limit
 from drenpa.engine.models import writing_weights
 from drenpa.engine.policy import MODEL, LanguageModel, Policy, model_folders
 from drenpa.engine.prefix import PrefixGroup, suffix_states
+from drenpa.engine.vllm_generator import VllmGenerator
 from drenpa.grpo.objective import Objective, StepCounts, step_loss
 from drenpa.grpo.rollout import Answers, Pushes, collect, make_pushes
 from drenpa.grpo.stages import measure_gate, schedule
@@ -58,13 +67,18 @@ ScorerLoader = Callable[..., Scorer]
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Some of a step's groups, ready for the loss; the counts are the whole step's."""
+    """Some of a step's groups, ready for the loss; the counts are the whole step's.
+
+    sampled_NT: [N, T] log-probabilities by another engine that sampled, NaN where it told none;
+                None when the policy sampled by itself.
+    """
 
     groups: tuple[PrefixGroup, ...]
     advantages_PG: Tensor
     rewards_PG: Tensor
     weights_P: Tensor
     counts: StepCounts
+    sampled_NT: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -141,12 +155,23 @@ def plan_reinforce(
             others=_others(networks, loaded),
         )
         objective = Objective(**stage.objective.model_dump())
-        samples = _Samples(out / "samples.jsonl")
+        generator: Generator = policy
+        if engine.sampler == "vllm" and rank_and_world()[0] == 0:
+            generator = VllmGenerator(
+                policy,
+                adapter="policy",
+                backbone=model_folders(backbone)[0],
+                scratch=out / SCRATCH / "vllm",
+                max_length=limit,
+                gpu_share=engine.vllm_share,
+                seed=stage_seed,
+            )
+        samples = _Samples(out / "samples.jsonl", logprobs=engine.sampler == "vllm")
 
         def answers_of(step: int) -> Answers:
             answers = samples.found(step, steps[step])
             if answers is None:
-                answers = collect(steps[step], policy, loaded, stage, seed=stage_seed, step=step)
+                answers = collect(steps[step], generator, loaded, stage, seed=stage_seed, step=step)
                 samples.keep(step, answers)
             return answers
 
@@ -155,7 +180,7 @@ def plan_reinforce(
             pushes = make_pushes(answers, stage, objective)
             places = share_of_process(range(len(pushes.kept)))
             micro_batches = [
-                _micro_batch(list(chunk), answers, pushes, policy)
+                _micro_batch(list(chunk), answers, pushes, policy, engine.sampler == "vllm")
                 for chunk in in_chunks(places, micro_batch)
             ]
             return StepWork(micro_batches, {**pushes.metrics, "too_long": float(too_long)})
@@ -197,6 +222,7 @@ def plan_reinforce(
             "strategy": strategy,
             "instruction": instruction,
             "dtype": engine.dtype,
+            "sampler": engine.sampler,
             "seed": seed,
         },
         inputs=inputs,
@@ -282,9 +308,10 @@ def _whole(folder: Path, adapter: Path | None, engine: EngineConfig) -> Any:
 
 
 def _micro_batch(
-    places: Sequence[int], answers: Answers, pushes: Pushes, policy: Policy
+    places: Sequence[int], answers: Answers, pushes: Pushes, policy: Policy, corrected: bool
 ) -> MicroBatch:
     groups = []
+    sampled: list[Tensor] = []
     for place in places:
         kept = pushes.kept[place]
         prompt = policy.prompt_ids(answers.records[kept].question)
@@ -298,13 +325,21 @@ def _micro_batch(
                 ),
             )
         )
+        for draft in answers.drafts[kept] if corrected else ():
+            # Which stop token it drew is not told, and the row ends with the chat's own.
+            stop = (math.nan,) if draft.finish == "stop" else ()
+            sampled.append(torch.tensor((*draft.logprobs[: len(draft.tokens)], *stop)))
     device = policy.language_model.device
+    sampled_NT = None
+    if corrected:
+        sampled_NT = nn.utils.rnn.pad_sequence(sampled, batch_first=True, padding_value=math.nan)
     return MicroBatch(
         groups=tuple(groups),
         advantages_PG=pushes.advantages_PG[places].to(device),
         rewards_PG=pushes.rewards_PG[places].to(device),
         weights_P=pushes.weights_P[places].to(device),
         counts=pushes.counts,
+        sampled_NT=None if sampled_NT is None else sampled_NT.to(device),
     )
 
 
@@ -339,10 +374,13 @@ def _loss(
         new.mask_NT,
         micro.counts,
         objective,
+        micro.sampled_NT,
     )
     tokens_N = new.mask_NT.sum(dim=1).clamp(min=1)
     entropy = (new.entropy_NT.sum(dim=1) / tokens_N).sum() / max(micro.counts.kept, 1)
     metrics = {"kl": result.kl, "clipped": result.clipped, "entropy": entropy}
+    if micro.sampled_NT is not None:
+        metrics["importance"] = result.importance
     if objective.pair_coef > 0:
         metrics["pair_loss"] = result.pair_loss
     return LossSum(result.loss, metrics)
@@ -365,8 +403,9 @@ class _Samples:
     their answers stand here already.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, logprobs: bool) -> None:
         self._path = path
+        self._logprobs = logprobs
         self._known = {line["step"]: line for line in journal_lines(path)}
 
     def found(self, step: int, records: Sequence[Record]) -> Answers | None:
@@ -378,7 +417,10 @@ class _Samples:
         return Answers(
             records=tuple(records),
             drafts=tuple(
-                tuple(Draft(a["text"], tuple(a["tokens"]), (), a["finish"]) for a in group)
+                tuple(
+                    Draft(a["text"], tuple(a["tokens"]), tuple(a.get("logprobs", ())), a["finish"])
+                    for a in group
+                )
                 for group in groups
             ),
             rewards={
@@ -404,6 +446,7 @@ class _Samples:
                     },
                     "critique": answers.critiques[place][g],
                     "tokens": list(draft.tokens),
+                    **({"logprobs": list(draft.logprobs)} if self._logprobs else {}),
                 }
                 for g, draft in enumerate(answers.drafts[place])
             ]
