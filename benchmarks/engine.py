@@ -36,7 +36,6 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from transformers import AutoModelForCausalLM
 
-from drenpa.core.machine import give_freed_memory_back
 from drenpa.core.roles import Sampling
 from drenpa.engine.logprobs import next_token_logprobs
 from drenpa.engine.models import resolve_model
@@ -269,7 +268,6 @@ def main() -> None:
     parser.add_argument("--peer-python", default=sys.executable, help="an interpreter that has TRL")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
-    give_freed_memory_back()
     folder = resolve_model(chosen.model)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()
     bench = Bench(model, chosen.rounds)
