@@ -8,6 +8,7 @@ what a side added to the process while it ran.
 decode   one sampled continuation per row                    vs `generate`
 update   log-probabilities of completions, forward and back  vs a padded batch, head on completions
 critic   a critique and the state its score is read at       vs `generate`, then a second forward
+adapted  the first two under a low-rank adapter              vs the same with peft's own layers
 step     a whole step of reinforcement learning              vs TRL's GRPOTrainer; see `step.py`
 
 Beside a decode row stands the physical limit: the CPU seconds of its matrix products alone, done in
@@ -17,6 +18,7 @@ a row with no attention weights, norms, sampling or Python between them.
 from __future__ import annotations
 
 import argparse
+import copy
 import ctypes
 import gc
 import json
@@ -36,7 +38,9 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from transformers import AutoModelForCausalLM
 
+from drenpa.config import EngineConfig, LoraConfig
 from drenpa.core.roles import Sampling
+from drenpa.engine.adapters import add_adapter, matrix_precision
 from drenpa.engine.logprobs import next_token_logprobs
 from drenpa.engine.models import resolve_model
 from drenpa.engine.prefix import PrefixGroup, suffix_states
@@ -241,11 +245,49 @@ class Bench:
         shape = {"prompt": prompt, "rows": rows, "answer": answer, "critique": critique}
         return {**shape, **found}
 
+    def adapted(self, prompt: int, rows: int, new: int) -> dict[str, Any]:
+        engine = EngineConfig(device="cpu", tracker="none")
+        lora = LoraConfig(rank=16, alpha=32)
+        model = add_adapter(copy.deepcopy(self.model), lora, "policy", seed=1)
+        layers = [layer for layer in model.modules() if "forward" in vars(layer)]
+        ours = [layer.forward for layer in layers]
+        groups = self.groups(rows, 8, prompt)
+        answers = [
+            PrefixGroup(g.prefix, tuple((*s, *self.tokens(new)) for s in g.suffixes))
+            for g in groups[: max(1, len(groups) // 2)]
+        ]
+
+        def decode() -> None:
+            with matrix_precision(engine, torch.device("cpu")):
+                sample(model, groups, Sampling(max_new_tokens=new), stop_ids=[], max_rows=rows)
+
+        def update() -> None:
+            with matrix_precision(engine, torch.device("cpu")):
+                states = suffix_states(model, answers)
+                next_token_logprobs(model, states).logprobs_NT.mean().backward()
+            model.zero_grad()
+
+        def with_peft(work: Callable[[], None]) -> Callable[[], None]:
+            def peer() -> None:
+                for layer in layers:
+                    del layer.forward
+                work()
+                for layer, forward in zip(layers, ours, strict=True):
+                    layer.forward = forward
+
+            return peer
+
+        decoded = duel(decode, with_peft(decode), self.rounds, warm_up=True)
+        updated = duel(update, with_peft(update), self.rounds, warm_up=True)
+        shape = {"prompt": prompt, "rows": rows, "new": new}
+        return {**shape, **decoded, "update": updated}
+
 
 SHAPES: dict[str, list[tuple[int, ...]]] = {
     "decode": [(p, n, 64) for p in (64, 128, 256, 512) for n in (8, 32, 64)],
     "update": [(64, 8, 64), (128, 8, 64), (256, 8, 64), (128, 4, 64), (128, 16, 64), (128, 8, 128)],
     "critic": [(192, 8, 64, 64), (192, 32, 64, 64), (320, 32, 128, 64)],
+    "adapted": [(128, 32, 64)],
     # prompt; whether activations are computed again going back, as is TRL's default
     "step": [(128, 0), (256, 0), (128, 1), (256, 1)],
 }
@@ -253,6 +295,7 @@ QUICK: dict[str, list[tuple[int, ...]]] = {
     "decode": [(128, 32, 64), (256, 64, 64)],
     "update": [(128, 8, 64)],
     "critic": [(192, 32, 64, 64)],
+    "adapted": [(128, 32, 64)],
     "step": [(128, 0)],
 }
 
@@ -309,8 +352,10 @@ def line(part: str, row: dict[str, Any]) -> str:
             f", matrix products {row['matmul_share']:.0%}, limit {row['limit_cpu']:.1f} s "
             f"({row['limit_cpu'] / ours['cpu']:.0%})"
         )
+    if "update" in row:
+        share += f"; update {row['update']['ratio']:.2f}x"
     return (
-        f"{part:7}{shape:42} {row['ratio']:5.2f}x cpu ({peer['cpu']:.1f} / {ours['cpu']:.1f} s), "
+        f"{part:8}{shape:42} {row['ratio']:5.2f}x cpu ({peer['cpu']:.1f} / {ours['cpu']:.1f} s), "
         f"peak {peer['peak_mb']:.0f} / {ours['peak_mb']:.0f} MB{share}"
     )
 

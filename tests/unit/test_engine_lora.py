@@ -104,6 +104,18 @@ def test_a_frozen_first_layer_still_hands_gradients_down(tiny_folder):
         torch.testing.assert_close(gradient, theirs[name], rtol=1e-5, atol=1e-6)
 
 
+def test_one_matrix_of_an_adapter_may_be_trained_alone(tiny_folder):
+    model = adapted(tiny_folder("llama"))
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_("lora_B" in name)
+    other = as_peft_does(model)
+    theirs = gradients(other, WIDE)
+    ours = gradients(model, WIDE)
+    assert theirs
+    for name, gradient in theirs.items():
+        torch.testing.assert_close(ours[name], gradient, rtol=1e-5, atol=1e-6)
+
+
 def test_what_is_not_plain_is_left_to_peft(tiny_folder):
     folder = tiny_folder("llama")
     layer = layers(adapted(folder))[0]

@@ -77,7 +77,8 @@ class _Forward:
             return result
         x, a_RI, b_OR = x.to(dtype), found.a_RI.to(dtype), found.b_OR.to(dtype)
         whole = _Weights(found.weight_OI, found.bias_O, a_RI, b_OR, found.scale)
-        if torch.is_grad_enabled() and (x.requires_grad or a_RI.requires_grad):
+        trained = x.requires_grad or a_RI.requires_grad or b_OR.requires_grad
+        if trained and torch.is_grad_enabled():
             out: Tensor = _LowRank.apply(x, a_RI, b_OR, whole)
             return out
         return whole.apply(x)[0]
