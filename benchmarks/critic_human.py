@@ -505,42 +505,40 @@ def spread(
         PrefixGroup(a.prefix, tuple(layout.read(a, answer).ids for answer in row))
         for a, row in zip(asked, answers, strict=True)
     ]
-    network, found = critic.model.model, []
     sampling = Sampling(max_new_tokens=layout.max_critique_tokens - 1, temperature=0.0, seed=0)
     with critic._working():
-        for group in groups:
-            chances_NB, tokens_NB = likeliest(critic, group)
-            begun = tuple(
-                (*suffix, token)
-                for suffix, tokens in zip(group.suffixes, tokens_NB, strict=True)
-                for token in tokens
-            )
-            rows = sample(
-                network,
-                [PrefixGroup(group.prefix, begun)],
-                sampling,
-                stop_ids=layout.chat.stop_ids,
-                close_id=layout.end_id,
-                attention=critic.model.attention,
-            )[0]
-            states = [row.closing_state for row in rows if row.closing_state is not None]
+        chances, begun = zip(*(likeliest(critic, group) for group in groups), strict=True)
+        rows = sample(
+            critic.model.model,
+            begun,
+            sampling,
+            stop_ids=layout.chat.stop_ids,
+            close_id=layout.end_id,
+            attention=critic.model.attention,
+        )
+        found = []
+        for some, group, ends in zip(chances, begun, rows, strict=True):
+            states = [row.closing_state for row in ends if row.closing_state is not None]
             scores = critic.model.scores(torch.stack(states)).tolist()
-            ends = [(begun[n][-1], *row.tokens) for n, row in enumerate(rows)]
-            weights = [weight for some in chances_NB for weight in some]
-            whole = list(zip(weights, ends, scores, strict=True))
+            ids = [(s[-1], *row.tokens) for s, row in zip(group.suffixes, ends, strict=True)]
+            whole = list(zip(some, ids, scores, strict=True))
             found.append([whole[n : n + LIKELIEST] for n in range(0, len(whole), LIKELIEST)])
     return found
 
 
-def likeliest(critic: Critic, group: PrefixGroup) -> tuple[list[list[float]], list[list[int]]]:
-    """Return each row's likeliest next tokens but the end, and their shares of the chance."""
+def likeliest(critic: Critic, group: PrefixGroup) -> tuple[list[float], PrefixGroup]:
+    """Go on from each row with its likeliest next tokens but the end; return their shares of the
+    chance as well."""
     states = suffix_states(critic.model.model, [group], attention=critic.model.attention)
     last_N = states.mask_NT.sum(dim=1) - 1
     hidden_NH = states.hidden_NTH[torch.arange(len(last_N)), last_N]
     logits_NV = backbone_of(critic.model.model).logits(hidden_NH).float()
     logits_NV[:, list(critic.layout.chat.stop_ids)] = -torch.inf
     chances_NB, tokens_NB = logits_NV.softmax(-1).topk(LIKELIEST)
-    return (chances_NB / chances_NB.sum(-1, keepdim=True)).tolist(), tokens_NB.tolist()
+    weights_NB = chances_NB / chances_NB.sum(-1, keepdim=True)
+    rows = zip(group.suffixes, tokens_NB.tolist(), strict=True)
+    begun = tuple((*suffix, token) for suffix, tokens in rows for token in tokens)
+    return weights_NB.flatten().tolist(), PrefixGroup(group.prefix, begun)
 
 
 def agreeing(scores_TK: Sequence[Sequence[float]], ranks: Sequence[int], place: int) -> int | None:
