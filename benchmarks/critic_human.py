@@ -424,7 +424,7 @@ class Trial(_Training):
         weights = [row for x in micro.lessons if isinstance(x, Spread) for row in x.weights]
         rows = reading.scores_N.split([len(row) for row in weights])
         means_N = torch.stack(
-            [row @ row.new_tensor(w) for row, w in zip(rows, weights, strict=True)]
+            [(row * row.new_tensor(w)).sum() for row, w in zip(rows, weights, strict=True)]
         )
         ranks_QK = pad_sequence([torch.tensor(x.ranks) for x in micro.lessons], batch_first=True)
         scores_QK = torch.zeros(ranks_QK.shape).masked_scatter(ranks_QK > 0, means_N)
