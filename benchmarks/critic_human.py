@@ -4,6 +4,7 @@ All arms of a seed start from one model and see the same rankings as often, with
 rank, at one learning rate. The critic's arms have their first three epochs in common and differ in
 the fourth, in which its head reads (some of) its own critiques. What is told: pair accuracy with
 people's, its own, no and shuffled critiques, *gap* (people's − own) and *use* (own − shuffled).
+*Spread* is the mean over an answer's likeliest critiques of its own, weighed by their probability.
 
     python benchmarks/critic_human.py --model MODEL --data ../shared/data --out runs/critic-human \\
         --sets dialogue shepherd --seeds 1 2 3 --arms half own hidden scalar --samples 4
@@ -13,7 +14,9 @@ Without `--model` nothing is run, and the rows that are there are told.
 
 Each seed tests on another third of the groups and trains on the others; a group is all that stands
 with one question. Validation groups, by which arms are chosen, are in no third. A row for each
-(seed, arm, set, part) goes into `rows.jsonl`; what is there is not run again.
+(model, trained on, arm, seed, set, part) goes into the file of rows; what is there is not run
+again. Each trained critic is left in its folder under `--out`, beside the pairs that it was tested
+on, as `drenpa critic card` and `eval` take them.
 
 Sets, what a preference means in each, and what the critiques are:
 
@@ -1013,16 +1016,19 @@ def plot(table: Mapping[str, Any], file: Path, name: str) -> None:
     left.set_ylabel("pairs in people's order, %")
     left.legend(fontsize=8, loc="best")
     for arm, cell in arms.items():
-        if "gap" in cell and "use" in cell:
-            gap, use = cell["gap"], cell["use"]
+        for kind, sign in (("", "o"), ("spread_", "s")):
+            if f"{kind}gap" not in cell or f"{kind}use" not in cell:
+                continue
+            gap, use = cell[f"{kind}gap"], cell[f"{kind}use"]
+            count = len(gap["by_seed"])
             right.errorbar(
                 gap["value"],
                 use["value"],
                 [[use["value"] - use["low"]], [use["high"] - use["value"]]],
                 [[gap["value"] - gap["low"]], [gap["high"] - gap["value"]]],
-                marker="o",
+                marker=sign,
                 capsize=3,
-                label=f"{arm}, {seeds[arm]} seed{'s' * (seeds[arm] > 1)}",
+                label=f"{arm}{', weighed' if kind else ''}, {count} seed{'s' * (count > 1)}",
             )
     right.axhline(0, color="grey", linewidth=0.8)
     right.axvline(5, color="grey", linewidth=0.8, linestyle="--")
