@@ -144,7 +144,10 @@ class Arm:
     writes: bool = True
 
 
+COMMON = "common"
+"""The arm that has had the epochs that the critic's arms share, and no other."""
 ARMS: Mapping[str, Arm] = {
+    COMMON: Arm(),
     "people": Arm(),
     "quarter": Arm(own_share=0.25),
     "half": Arm(own_share=0.5),
@@ -643,7 +646,7 @@ def train(run: Trial, first: int, epochs: int) -> None:
 
 
 def trained(setting: Setting, name: str, rows: Sequence[Ranked], seed: int) -> Trial:
-    """Train an arm; the critic's arms go on from the epochs that they have in common."""
+    """Train an arm; the critic's arms but one go on from the epochs that they have in common."""
     from safetensors.torch import load_file, save_file
 
     arm = ARMS[name]
@@ -653,7 +656,7 @@ def trained(setting: Setting, name: str, rows: Sequence[Ranked], seed: int) -> T
         return run
     common = setting.out / f"seed-{seed}" / "common.safetensors"
     if not common.is_file():
-        base = prepared(setting, Arm(), rows, seed, "common")
+        base = prepared(setting, Arm(), rows, seed, "shared")
         train(base, 0, EPOCHS)
         weights = {n: p.detach().contiguous() for n, p in trainable_parameters(base.model)}
         save_file(weights, common.with_suffix(".part"))
@@ -663,7 +666,8 @@ def trained(setting: Setting, name: str, rows: Sequence[Ranked], seed: int) -> T
         weight.data.copy_(weights[weight_name])
     if arm.crossed:
         run.writers = crossed(setting, rows, seed)
-    train(run, EPOCHS, 1)
+    if name != COMMON:
+        train(run, EPOCHS, 1)
     return run
 
 
