@@ -18,11 +18,13 @@ from benchmarks.critic_human import (
     SETS,
     SIZES,
     Arm,
+    Parts,
     Setting,
     Sizes,
     agreeing,
     clear_pairs,
     in_words,
+    keep,
     marks,
     parted,
     prepared,
@@ -33,6 +35,8 @@ from benchmarks.critic_human import (
     told,
 )
 
+from drenpa.commands.critic_trial import read_pairs
+from drenpa.critic.score import load_critic
 from drenpa.critic.train import MicroBatch
 
 DATA = Path(os.environ.get("DRENPA_SHARED", Path(__file__).parents[3] / "shared")) / "data"
@@ -154,6 +158,18 @@ def test_a_ranking_s_own_critiques_are_by_the_writer_whose_turn_it_is(tiny_folde
     run.writers = tuple(writers)
     tried = run.tried([run.example(n, EPOCHS) for n in range(4)], EPOCHS, 0)
     assert [any(one.score for one in row) for row in tried] == [False, True, False, True]
+
+
+def test_a_trained_arm_is_left_as_a_critic_beside_the_pairs_it_is_tested_on(tiny_folder, tmp_path):
+    rows = tuple(rankings(2))
+    run = prepared(Setting(tiny_folder(), tmp_path), Arm(), rows, 1, "half")
+    keep(run, {"s": Parts((), (), rows)})
+    pairs = read_pairs(run.folder.parent / "s.jsonl")
+    assert [(p.better, p.worse) for p in pairs[:2]] == [("a0", "b0"), ("a0", "c0")]
+    assert len(pairs) == 4
+    asked, answers = [rows[0].question], [rows[0].answers]
+    kept = load_critic(run.folder).write(asked, answers)
+    assert kept == run.critic.write(asked, answers)
 
 
 def test_marks_say_what_became_of_each_pair():
