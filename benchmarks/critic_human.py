@@ -1015,7 +1015,10 @@ def plot(table: Mapping[str, Any], file: Path, name: str) -> None:
             )
     for other, style in (("scalar", "--"), ("trl", ":")):
         if other in arms:
-            left.axhline(arms[other]["none"]["value"], color="grey", linestyle=style, label=other)
+            cell = arms[other]["none"]
+            count = len(cell["by_seed"])
+            label = f"{other}, {count} seed{'s' * (count > 1)}"
+            left.axhline(cell["value"], color="grey", linestyle=style, label=label)
     left.set_xlabel("share of its own critiques in the last epoch")
     left.set_ylabel("pairs in people's order, %")
     left.legend(fontsize=8, loc="best")
@@ -1038,7 +1041,7 @@ def plot(table: Mapping[str, Any], file: Path, name: str) -> None:
     right.axvline(5, color="grey", linewidth=0.8, linestyle="--")
     right.set_xlabel("gap: people's − its own, points")
     right.set_ylabel("use: its own − shuffled, points")
-    right.legend(fontsize=8, loc="best")
+    right.legend(fontsize=8, loc="upper left")
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file)
 
