@@ -4,6 +4,7 @@ All arms of a seed start from one model and see the same rankings as often, with
 rank, at one learning rate. The critic's arms have their first three epochs in common and differ in
 the fourth, in which its head reads (some of) its own critiques. What is told: pair accuracy with
 people's, its own, no and shuffled critiques, *gap* (people's − own) and *use* (own − shuffled).
+*Spread* is the mean over an answer's likeliest critiques of its own, weighed by their probability.
 
     python benchmarks/critic_human.py --model MODEL --data ../shared/data --out runs/critic-human \\
         --sets dialogue shepherd --seeds 1 2 3 --arms half own hidden scalar --samples 4
@@ -13,7 +14,9 @@ Without `--model` nothing is run, and the rows that are there are told.
 
 Each seed tests on another third of the groups and trains on the others; a group is all that stands
 with one question. Validation groups, by which arms are chosen, are in no third. A row for each
-(seed, arm, set, part) goes into `rows.jsonl`; what is there is not run again.
+(model, trained on, arm, seed, set, part) goes into the file of rows; what is there is not run
+again. Each trained critic is left in its folder under `--out`, beside the pairs that it was tested
+on, as `drenpa critic card` and `eval` take them.
 
 Sets, what a preference means in each, and what the critiques are:
 
@@ -43,16 +46,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from drenpa.config import CriticConfig, EngineConfig, LoraConfig, TrainConfig
 from drenpa.core.prompts import Prompt
+from drenpa.core.roles import Sampling
 from drenpa.core.statistics import Scored, interval, paired_difference
 from drenpa.critic.accuracy import right_order
 from drenpa.critic.examples import Example, Examples, pairs_of
+from drenpa.critic.objective import score_loss
 from drenpa.critic.score import Critic, CriticSettings
-from drenpa.critic.train import OWN_TEMPERATURE, Lesson, _Training, measure
+from drenpa.critic.train import OWN_TEMPERATURE, Lesson, MicroBatch, _Training, measure
 from drenpa.engine.adapters import seed_of, trainable_parameters
-from drenpa.engine.loop import Trainee, train_loop
+from drenpa.engine.backbone import backbone_of
+from drenpa.engine.loop import LossSum, Trainee, train_loop
+from drenpa.engine.prefix import PrefixGroup, suffix_states
+from drenpa.engine.sample import sample
 
 EPOCHS = 3
 """On people's critiques; the last one differs by arm."""
@@ -104,7 +113,7 @@ class Sizes:
 
 SIZES: Mapping[str, Sizes] = {
     "dialogue": Sizes(dev=12, pool=48, train=32),
-    "acts": Sizes(dev=0, pool=108, train=40),
+    "acts": Sizes(dev=74, pool=360, train=160),
     "shepherd": Sizes(dev=0, pool=108, train=40),
     "hhh": Sizes(dev=0, pool=60, train=0),
 }
@@ -119,6 +128,10 @@ class Arm:
                 ranking, and people's where none agrees.
     taught:     agreeing ones are learned by heart too.
     hide_share: of the questions, whose answers the head does not see, only the critiques.
+    spread:     an answer's score is the mean over its likeliest critiques, weighed by their
+                probability, in training as well; see `spread`.
+    crossed:    own critiques are written by a critic that has not learned those of the answer: one
+                of two, each trained on half of the rankings.
     writes:     false for the scalar scorer.
     """
 
@@ -126,10 +139,15 @@ class Arm:
     tries: int = 1
     taught: bool = False
     hide_share: float = 0.0
+    spread: bool = False
+    crossed: bool = False
     writes: bool = True
 
 
+COMMON = "common"
+"""The arm that has had the epochs that the critic's arms share, and no other."""
 ARMS: Mapping[str, Arm] = {
+    COMMON: Arm(),
     "people": Arm(),
     "quarter": Arm(own_share=0.25),
     "half": Arm(own_share=0.5),
@@ -139,6 +157,9 @@ ARMS: Mapping[str, Arm] = {
     "agreeing": Arm(own_share=0.5, tries=3),
     "rewarded": Arm(own_share=1.0, tries=3, taught=True),
     "hidden": Arm(own_share=1.0, hide_share=0.5),
+    "spread": Arm(own_share=1.0, spread=True),
+    "crossed": Arm(own_share=1.0, crossed=True),
+    "both": Arm(own_share=1.0, spread=True, crossed=True),
     "scalar": Arm(writes=False),
 }
 
@@ -176,52 +197,68 @@ def hhh(data: Path) -> Iterator[Ranked]:
                 yield ranked("hhh", texts[0], texts[1:], (1, 2), ("", ""))
 
 
-QUALITIES = {
-    "engagingness": (1, 3, "dull"),
-    "coherence": (1, 3, "incoherent"),
-    "naturalness": (1, 3, "unnatural"),
-    "understandability": (0, 1, "unclear"),
-    "informativeness": (1, 6, "incomplete"),
-}
-"""The ends of each scale, and what is said of an answer where it is the weakest of its ratings."""
-VERDICTS = ((0.46, "Poor"), (0.87, "Middling"), (9.0, "Good"))
-"""A third of UniEval's dialogue lines has a mean rating below each of the first two."""
+@dataclass(frozen=True)
+class Scale:
+    """How the ratings of a set are put into words.
+
+    qualities: the ends of each scale, and what is said of an answer where it is the weakest.
+    bounds:    a third of the set's answers has a mean rating, from 0 to 1, below each of the two.
+    """
+
+    qualities: Mapping[str, tuple[int, int, str]]
+    bounds: tuple[float, float]
 
 
-def in_words(scores: Mapping[str, float]) -> str:
+LINES = Scale(
+    {
+        "engagingness": (1, 3, "dull"),
+        "coherence": (1, 3, "incoherent"),
+        "naturalness": (1, 3, "unnatural"),
+        "understandability": (0, 1, "unclear"),
+    },
+    (0.46, 0.87),
+)
+WORDINGS = Scale(
+    {"naturalness": (1, 6, "unnatural"), "informativeness": (1, 6, "incomplete")}, (0.75, 0.9)
+)
+
+
+def in_words(scores: Mapping[str, float], scale: Scale) -> str:
     """Put people's mean ratings into a verdict and its reason; "overall" is no part of it.
 
-    >>> in_words({"engagingness": 1.0, "coherence": 2.0, "overall": 5.0})
+    >>> in_words({"engagingness": 1.0, "coherence": 2.0, "overall": 5.0}, LINES)
     'Poor: dull.'
-    >>> in_words({"engagingness": 3.0, "coherence": 3.0})
+    >>> in_words({"engagingness": 3.0, "coherence": 3.0}, LINES)
     'Good.'
     """
     places = {
         name: (scores[name] - low) / (high - low)
-        for name, (low, high, _) in QUALITIES.items()
+        for name, (low, high, _) in scale.qualities.items()
         if name in scores
     }
     mean = sum(places.values()) / len(places)
-    verdict = next(word for bound, word in VERDICTS if mean < bound)
+    if mean >= scale.bounds[1]:
+        return "Good."
     weakest = min(places, key=lambda name: places[name])
-    return "Good." if verdict == "Good" else f"{verdict}: {QUALITIES[weakest][2]}."
+    verdict = "Poor" if mean < scale.bounds[0] else "Middling"
+    return f"{verdict}: {scale.qualities[weakest][2]}."
 
 
 def dialogue(data: Path) -> Iterator[Ranked]:
     """Yield six systems' next lines of a conversation, in the order of their mean rating."""
     file = data / "preference" / "UniEval" / "topical_chat.json"
-    for row in rated(file, "dialogue"):
+    for row in rated(file, "dialogue", LINES):
         turns = [line.strip() for line in row.question.splitlines() if line.strip()][-TURNS:]
         yield replace(row, question="Give the next line.\n" + "\n".join(f"- {t}" for t in turns))
 
 
 def acts(data: Path) -> Iterator[Ranked]:
     """Yield several systems' wordings of one dialogue act, in the order of their mean rating."""
-    for row in rated(data / "preference" / "UniEval" / "sfres.json", "acts"):
+    for row in rated(data / "preference" / "UniEval" / "sfres.json", "acts", WORDINGS):
         yield replace(row, question=f"Say in one sentence: {row.question}")
 
 
-def rated(file: Path, name: str) -> Iterator[Ranked]:
+def rated(file: Path, name: str, scale: Scale) -> Iterator[Ranked]:
     """Put outputs for one source together and rank them; distinct outputs only."""
     outputs: dict[str, dict[str, Mapping[str, float]]] = {}
     for row in read_json(file):
@@ -232,7 +269,7 @@ def rated(file: Path, name: str) -> Iterator[Ranked]:
         ratings = tuple(scores["overall"] for scores in found.values())
         ranks = ranks_of(ratings)
         if len(set(ranks)) > 1:
-            said = tuple(in_words(scores) for scores in found.values())
+            said = tuple(in_words(scores, scale) for scores in found.values())
             yield replace(ranked(name, source, tuple(found), ranks, said), ratings=ratings)
 
 
@@ -320,13 +357,34 @@ def examples_of(rows: Sequence[Ranked]) -> tuple[Example, ...]:
     )
 
 
+@dataclass(frozen=True)
+class Spread(Lesson):
+    """A ranking each of whose answers stands in several rows, one for each critique.
+
+    weights: per answer, the weights of its rows.
+    """
+
+    weights: tuple[tuple[float, ...], ...] = ()
+
+
+Weighed = list[list[list[tuple[float, tuple[int, ...]]]]]
+"""Per question and answer, critiques with their weights."""
+
+
 class Trial(_Training):
-    """The critic's training with what is tried in its own epoch."""
+    """The critic's training with what is tried in its own epoch.
+
+    writers: whose own critiques a ranking gets, in turn by its number; the critic's where none.
+    """
 
     arm = Arm()
+    writers: tuple[Critic, ...] = ()
+    _weighed: Weighed | None = None
 
     def lesson(self, number: int, epoch: int) -> Lesson:
         """Lay a ranking out; where its answers are hidden, the rows are their critiques alone."""
+        if self.arm.spread and epoch >= self.config.epochs:
+            return self.spread_lesson(number, epoch)
         whole = super().lesson(number, epoch)
         if not self.settings.writes or epoch < self.config.epochs:
             return whole
@@ -345,6 +403,40 @@ class Trial(_Training):
         group = replace(whole.group, suffixes=suffixes)
         return Lesson(group, whole.ranks, (0,) * len(suffixes))
 
+    def spread_lesson(self, number: int, epoch: int) -> Spread:
+        """Lay a ranking out with the likeliest critiques of each answer; none is learned."""
+        if self._weighed is None:
+            examples = [self.example(n, epoch) for n in range(len(self.train_set))]
+            asked, answers = [e.question for e in examples], [e.answers for e in examples]
+            found = [spread(writer, asked, answers) for writer in self.writers or (self.critic,)]
+            self._weighed = [
+                [[(weight, ids) for weight, ids, _ in row] for row in found[n % len(found)][n]]
+                for n in range(len(examples))
+            ]
+        example = self.example(number, epoch)
+        likely = self._weighed[number]
+        asked = self.layout.ask(example.question)
+        reads = [self.layout.read(asked, answer) for answer in example.answers]
+        rows = [read for read, some in zip(reads, likely, strict=True) for _ in some]
+        group = self.layout.group(asked, rows, [ids for some in likely for _, ids in some])
+        weights = tuple(tuple(weight for weight, _ in some) for some in likely)
+        return Spread(group, example.ranks, (0,) * len(rows), weights)
+
+    def loss(self, model: torch.nn.Module, micro: MicroBatch) -> LossSum:
+        """P3, of a `Spread`'s answers P2 alone, on the mean over each one's rows."""
+        if not isinstance(micro.lessons[0], Spread):
+            return super().loss(model, micro)
+        reading = model.read([lesson.group for lesson in micro.lessons])
+        weights = [row for x in micro.lessons if isinstance(x, Spread) for row in x.weights]
+        rows = reading.scores_N.split([len(row) for row in weights])
+        means_N = torch.stack(
+            [(row * row.new_tensor(w)).sum() for row, w in zip(rows, weights, strict=True)]
+        )
+        ranks_QK = pad_sequence([torch.tensor(x.ranks) for x in micro.lessons], batch_first=True)
+        scores_QK = torch.zeros(ranks_QK.shape).masked_scatter(ranks_QK > 0, means_N)
+        score = score_loss(scores_QK, ranks_QK) / max(micro.pairs, 1)
+        return LossSum(self.config.score_weight * score, {"score_loss": score.detach()})
+
     def hidden(self, number: int, epoch: int) -> bool:
         """Say whether the head sees a ranking's answers in an epoch."""
         coin = torch.rand((), generator=self.randomness("hidden", epoch, number))
@@ -352,28 +444,107 @@ class Trial(_Training):
 
     def write_own(self, epoch: int) -> list[list[tuple[int, tuple[int, ...]]]]:
         """Write own critiques; of several tries keep the one that agrees best with the ranking."""
-        if self.arm.tries == 1:
+        if self.arm.tries == 1 and not self.writers:
             return super().write_own(epoch)
         examples = [self.example(number, epoch) for number in range(len(self.train_set))]
-        tries = [
-            self.critic.write(
-                [e.question for e in examples],
-                [e.answers for e in examples],
-                temperature=OWN_TEMPERATURE,
-                seed=seed_of(self.seed, "own critiques"),
-                key=(epoch, n),
-            )
-            for n in range(self.arm.tries)
-        ]
+        tries = [self.tried(examples, epoch, n) for n in range(self.arm.tries)]
         kept = []
         for number, example in enumerate(examples):
             places = self.by_lot(example, self.own_share(epoch), "own", epoch, number)
-            scores_TK = [[one.score for one in row[number]] for row in tries]
-            best = [(place, agreeing(scores_TK, example.ranks, place)) for place in places]
+            if self.arm.tries == 1:
+                best: list[tuple[int, int | None]] = [(place, 0) for place in places]
+            else:
+                scores_TK = [[one.score for one in row[number]] for row in tries]
+                best = [(place, agreeing(scores_TK, example.ranks, place)) for place in places]
             kept.append(
                 [(place, tries[n][number][place].ids) for place, n in best if n is not None]
             )
         return kept
+
+    def tried(self, examples: Sequence[Example], epoch: int, number: int) -> list[list[Tried]]:
+        """Write one critique of every answer, each question's by its writer.
+
+        Arms that go on from the same epochs write the same, which is kept beside their folders.
+        """
+        file = self.folder.parent / f"tries-{len(self.writers)}-{epoch}-{number}.json"
+        if not file.is_file():
+            found = [
+                writer.write(
+                    [e.question for e in examples],
+                    [e.answers for e in examples],
+                    temperature=OWN_TEMPERATURE,
+                    seed=seed_of(self.seed, "own critiques"),
+                    key=(epoch, number),
+                )
+                for writer in self.writers or (self.critic,)
+            ]
+            kept = [found[n % len(found)][n] for n in range(len(examples))]
+            file.write_text(json.dumps([[(one.ids, one.score) for one in row] for row in kept]))
+        return [[Tried(tuple(ids), score) for ids, score in row] for row in read_json(file)]
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One critique that may be read, as token ids, and the score it gave."""
+
+    ids: tuple[int, ...]
+    score: float
+
+
+LIKELIEST = 3
+"""How many beginnings of a critique `spread` goes on from."""
+
+
+def spread(
+    critic: Critic, questions: Sequence[str], answers: Sequence[Sequence[str]]
+) -> list[list[list[tuple[float, tuple[int, ...], float]]]]:
+    """Return [Q][K] critiques from the likeliest first tokens on, each with its weight (the
+    token's probability among these; they sum to 1) and its score.
+
+    A critique whose verdict comes first is one of few, and which one is a matter of a few per cent.
+    The greedy critique says nothing of that; the mean score over these is its expectation, without
+    the noise of sampling.
+    """
+    layout = critic.layout
+    asked = [layout.ask(question) for question in questions]
+    groups = [
+        PrefixGroup(a.prefix, tuple(layout.read(a, answer).ids for answer in row))
+        for a, row in zip(asked, answers, strict=True)
+    ]
+    sampling = Sampling(max_new_tokens=layout.max_critique_tokens - 1, temperature=0.0, seed=0)
+    with critic._working():
+        chances, begun = zip(*(likeliest(critic, group) for group in groups), strict=True)
+        rows = sample(
+            critic.model.model,
+            begun,
+            sampling,
+            stop_ids=layout.chat.stop_ids,
+            close_id=layout.end_id,
+            attention=critic.model.attention,
+        )
+        found = []
+        for some, group, ends in zip(chances, begun, rows, strict=True):
+            states = [row.closing_state for row in ends if row.closing_state is not None]
+            scores = critic.model.scores(torch.stack(states)).tolist()
+            ids = [(s[-1], *row.tokens) for s, row in zip(group.suffixes, ends, strict=True)]
+            whole = list(zip(some, ids, scores, strict=True))
+            found.append([whole[n : n + LIKELIEST] for n in range(0, len(whole), LIKELIEST)])
+    return found
+
+
+def likeliest(critic: Critic, group: PrefixGroup) -> tuple[list[float], PrefixGroup]:
+    """Go on from each row with its likeliest next tokens but the end; return their shares of the
+    chance as well."""
+    states = suffix_states(critic.model.model, [group], attention=critic.model.attention)
+    last_N = states.mask_NT.sum(dim=1) - 1
+    hidden_NH = states.hidden_NTH[torch.arange(len(last_N)), last_N]
+    logits_NV = backbone_of(critic.model.model).logits(hidden_NH).float()
+    logits_NV[:, list(critic.layout.chat.stop_ids)] = -torch.inf
+    chances_NB, tokens_NB = logits_NV.softmax(-1).topk(LIKELIEST)
+    weights_NB = chances_NB / chances_NB.sum(-1, keepdim=True)
+    rows = zip(group.suffixes, tokens_NB.tolist(), strict=True)
+    begun = tuple((*suffix, token) for suffix, tokens in rows for token in tokens)
+    return weights_NB.flatten().tolist(), PrefixGroup(group.prefix, begun)
 
 
 def agreeing(scores_TK: Sequence[Sequence[float]], ranks: Sequence[int], place: int) -> int | None:
@@ -475,7 +646,7 @@ def train(run: Trial, first: int, epochs: int) -> None:
 
 
 def trained(setting: Setting, name: str, rows: Sequence[Ranked], seed: int) -> Trial:
-    """Train an arm; the critic's arms go on from the epochs that they have in common."""
+    """Train an arm; the critic's arms but one go on from the epochs that they have in common."""
     from safetensors.torch import load_file, save_file
 
     arm = ARMS[name]
@@ -485,7 +656,7 @@ def trained(setting: Setting, name: str, rows: Sequence[Ranked], seed: int) -> T
         return run
     common = setting.out / f"seed-{seed}" / "common.safetensors"
     if not common.is_file():
-        base = prepared(setting, Arm(), rows, seed, "common")
+        base = prepared(setting, Arm(), rows, seed, "shared")
         train(base, 0, EPOCHS)
         weights = {n: p.detach().contiguous() for n, p in trainable_parameters(base.model)}
         save_file(weights, common.with_suffix(".part"))
@@ -493,19 +664,62 @@ def trained(setting: Setting, name: str, rows: Sequence[Ranked], seed: int) -> T
     weights = load_file(common)
     for weight_name, weight in trainable_parameters(run.model):
         weight.data.copy_(weights[weight_name])
-    train(run, EPOCHS, 1)
+    if arm.crossed:
+        run.writers = crossed(setting, rows, seed)
+    if name != COMMON:
+        train(run, EPOCHS, 1)
     return run
+
+
+def crossed(setting: Setting, rows: Sequence[Ranked], seed: int) -> tuple[Critic, ...]:
+    """Return two critics; the first has learned the rankings of odd numbers, the second the others.
+
+    In turn, each writes of the rankings that it has not learned.
+    """
+    from safetensors.torch import load_file, save_file
+
+    found = []
+    for turn in (0, 1):
+        run = prepared(setting, Arm(), rows[1 - turn :: 2], seed, f"writer-{turn}")
+        file = setting.out / f"seed-{seed}" / f"writer-{turn}.safetensors"
+        if not file.is_file():
+            train(run, 0, EPOCHS)
+            weights = {n: p.detach().contiguous() for n, p in trainable_parameters(run.model)}
+            save_file(weights, file.with_suffix(".part"))
+            file.with_suffix(".part").replace(file)
+        weights = load_file(file)
+        for name, weight in trainable_parameters(run.model):
+            weight.data.copy_(weights[name])
+        found.append(run.critic)
+    return tuple(found)
 
 
 def measured(critic: Critic, rows: Sequence[Ranked], seed: int, samples: int) -> dict[str, Any]:
     """Return the scores [Q][K] of rankings by what the head reads; with samples, also the mean over
     sampled critiques, its own and another answer's."""
     examples = examples_of(rows)
-    written, scores = measure(critic, examples, seed=seed)
+    written, told = measure(critic, examples, seed=seed)
     for row, line in zip(rows[:2], written, strict=False):
         for answer, critique, one in zip(row.answers, row.critiques, line, strict=True):
             print(f"  {row.source}: {answer[:60]!r} | {critique} | {one.text} {one.score:.2f}")
-    found: dict[str, Any] = dict(scores)
+    found: dict[str, Any] = dict(told)
+    if critic.writes:
+        asked, shown = [row.question for row in rows], [row.answers for row in rows]
+        likely = spread(critic, asked, shown)
+        found["spread"] = [[sum(w * s for w, _, s in some) for some in line] for line in likely]
+        turned = [[*line[1:], line[0]] for line in likely]
+        passed = critic.reread(
+            asked,
+            [[answer for answer in line for _ in range(LIKELIEST)] for line in shown],
+            [[ids for some in line for _, ids, _ in some] for line in turned],
+        )
+        found["spread_shuffled"] = [
+            [
+                sum(w * s for (w, _, _), s in zip(some, scores[n * LIKELIEST :], strict=False))
+                for n, some in enumerate(line)
+            ]
+            for line, scores in zip(turned, passed, strict=True)
+        ]
     if critic.writes and samples:
         asked = [row.question for row in rows]
         answers = [[a for a in row.answers for _ in range(samples)] for row in rows]
@@ -554,6 +768,28 @@ def group_id(group: str) -> str:
     return hashlib.sha256(group.encode()).hexdigest()[:8]
 
 
+def keep(run: Trial, parts: Mapping[str, Parts]) -> None:
+    """Leave a trained arm as a critic's folder, and beside it the pairs that it is tested on, as
+    `drenpa critic eval` and `card` take them."""
+    run.save()
+    for name, each in parts.items():
+        lines = [
+            {
+                "question": row.question,
+                "answer_a": row.answers[better],
+                "answer_b": row.answers[worse],
+                "preferred": "a",
+                "critique_a": row.critiques[better],
+                "critique_b": row.critiques[worse],
+                "group": group_id(row.group),
+            }
+            for row in each.test
+            for better, worse in clear_pairs(row)
+        ]
+        file = run.folder.parent / f"{name}.jsonl"
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+
+
 def run_arm(
     setting: Setting, name: str, seed: int, parts: Mapping[str, Parts], samples: int, python: str
 ) -> Iterator[dict[str, Any]]:
@@ -567,13 +803,12 @@ def run_arm(
     began = time.process_time()
     run = trained(setting, name, rows, seed)
     spent = time.process_time() - began
+    keep(run, parts)
     for set_name, each in parts.items():
         for part in ("dev", "test"):
             tested = getattr(each, part)
-            if tested and (part == "test" or seed == 1):
-                several = (
-                    samples if part == "test" and set_name == "dialogue" and name in SAMPLED else 0
-                )
+            if tested:
+                several = samples if part == "test" and each.train and name in SAMPLED else 0
                 began = time.process_time()
                 scores = measured(run.critic, tested, seed, several)
                 took = time.process_time() - began
@@ -638,6 +873,9 @@ def run_peer(
 COMPARED = (
     ("gap", "gold", "own"),
     ("use", "own", "shuffled"),
+    ("spread_gap", "gold", "spread"),
+    ("spread_use", "spread", "spread_shuffled"),
+    ("spread_minus_own", "spread", "own"),
     ("mean_use", "mean", "mean_shuffled"),
     ("mean_minus_one", "mean", "one"),
     ("mean_minus_own", "mean", "own"),
@@ -667,7 +905,7 @@ def told(rows: Sequence[Mapping[str, Any]], part: str) -> dict[str, Any]:
                 if more in own and less in own:
                     cell[label] = figures(own[more], own[less])
             for other in ("scalar", "trl"):
-                for source in ("own", "mean", "none"):
+                for source in ("own", "spread", "mean", "none"):
                     if source in own and other != arm and columns.get((other, "none")):
                         cell[f"{source} - {other}"] = figures(own[source], columns[other, "none"])
             table[name][arm] = {label: cell for label, cell in cell.items() if cell["pairs"]}
@@ -777,27 +1015,33 @@ def plot(table: Mapping[str, Any], file: Path, name: str) -> None:
             )
     for other, style in (("scalar", "--"), ("trl", ":")):
         if other in arms:
-            left.axhline(arms[other]["none"]["value"], color="grey", linestyle=style, label=other)
+            cell = arms[other]["none"]
+            count = len(cell["by_seed"])
+            label = f"{other}, {count} seed{'s' * (count > 1)}"
+            left.axhline(cell["value"], color="grey", linestyle=style, label=label)
     left.set_xlabel("share of its own critiques in the last epoch")
     left.set_ylabel("pairs in people's order, %")
     left.legend(fontsize=8, loc="best")
     for arm, cell in arms.items():
-        if "gap" in cell and "use" in cell:
-            gap, use = cell["gap"], cell["use"]
+        for kind, sign in (("", "o"), ("spread_", "s")):
+            if f"{kind}gap" not in cell or f"{kind}use" not in cell:
+                continue
+            gap, use = cell[f"{kind}gap"], cell[f"{kind}use"]
+            count = len(gap["by_seed"])
             right.errorbar(
                 gap["value"],
                 use["value"],
                 [[use["value"] - use["low"]], [use["high"] - use["value"]]],
                 [[gap["value"] - gap["low"]], [gap["high"] - gap["value"]]],
-                marker="o",
+                marker=sign,
                 capsize=3,
-                label=f"{arm}, {seeds[arm]} seed{'s' * (seeds[arm] > 1)}",
+                label=f"{arm}{', weighed' if kind else ''}, {count} seed{'s' * (count > 1)}",
             )
     right.axhline(0, color="grey", linewidth=0.8)
     right.axvline(5, color="grey", linewidth=0.8, linestyle="--")
     right.set_xlabel("gap: people's − its own, points")
     right.set_ylabel("use: its own − shuffled, points")
-    right.legend(fontsize=8, loc="best")
+    right.legend(fontsize=8, loc="upper left")
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file)
 
@@ -818,6 +1062,7 @@ def main() -> None:
     """Run what is not there yet, and tell what came of it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path)
+    parser.add_argument("--name", default="SmolLM2-135M", help="what the rows call the model")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--out", type=Path, default=Path("runs/critic-human"))
     parser.add_argument("--rows", type=Path, default=Path("benchmarks/results/critic-human.jsonl"))
@@ -830,28 +1075,30 @@ def main() -> None:
     parser.add_argument("--peer-python", default="", help="an interpreter with TRL, for arm trl")
     parser.add_argument("--part", choices=["dev", "test"], default="test")
     parser.add_argument("--plot", type=Path, help="a file for the chart; needs matplotlib")
-    parser.add_argument("--plotted", choices=[*SETS, "all but hhh"], default="dialogue")
+    parser.add_argument("--plotted", choices=[*SETS], default="dialogue")
     given = parser.parse_args()
     rows = list(json_lines(given.rows)) if given.rows.is_file() else []
-    done = {(row["arm"], row["seed"]) for row in rows}
+    learned = "+".join(name for name in given.sets if SIZES[name].train)
+    done = {(row["model"], row["trained"], row["arm"], row["seed"]) for row in rows}
     if given.model:
-        setting = Setting(given.model, given.out)
+        setting = Setting(given.model, given.out / given.name / learned)
         sets = {name: list(SETS[name](given.data)) for name in given.sets}
         for seed in given.seeds:
             parts = {name: parted(found, SIZES[name], seed) for name, found in sets.items()}
             for arm in given.arms:
-                if (arm, seed) not in done:
-                    made = list(
-                        run_arm(setting, arm, seed, parts, given.samples, given.peer_python)
-                    )
+                if (given.name, learned, arm, seed) not in done:
+                    found = run_arm(setting, arm, seed, parts, given.samples, given.peer_python)
+                    made = [{"model": given.name, "trained": learned} | row for row in found]
                     given.rows.parent.mkdir(parents=True, exist_ok=True)
                     with given.rows.open("a", encoding="utf-8") as file:
                         file.writelines(json.dumps(row) + "\n" for row in made)
                     rows += made
-    table = told(rows, given.part)
-    print(shown(table))
-    if given.plot:
-        plot(table, given.plot, given.plotted)
+    for model, trained_on in dict.fromkeys((row["model"], row["trained"]) for row in rows):
+        mine = [row for row in rows if (row["model"], row["trained"]) == (model, trained_on)]
+        table = told(mine, given.part)
+        print(f"{model}, trained on {trained_on}\n\n{shown(table)}\n")
+        if given.plot and model == given.name and given.plotted in trained_on.split("+"):
+            plot(table, given.plot, given.plotted)
 
 
 if __name__ == "__main__":

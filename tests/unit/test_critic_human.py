@@ -4,30 +4,40 @@ tried in an epoch, and how arms are compared."""
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from benchmarks.critic_gate import claims, gate_figures
 from benchmarks.critic_human import (
     EPOCHS,
+    LINES,
     SETS,
     SIZES,
     Arm,
+    Parts,
     Setting,
     Sizes,
     agreeing,
     clear_pairs,
     in_words,
+    keep,
     marks,
     parted,
     prepared,
     ranked,
     ranks_of,
     row_of,
+    spread,
     told,
 )
+
+from drenpa.commands.critic_trial import read_pairs
+from drenpa.critic.score import load_critic
+from drenpa.critic.train import MicroBatch
 
 DATA = Path(os.environ.get("DRENPA_SHARED", Path(__file__).parents[3] / "shared")) / "data"
 
@@ -74,8 +84,9 @@ def test_case_and_spaces_make_no_other_question():
 
 def test_ratings_become_a_verdict_and_its_reason_and_overall_is_no_part_of_it():
     ratings = {"naturalness": 3.0, "coherence": 1.0, "engagingness": 2.0, "understandability": 1.0}
-    assert in_words(ratings | {"overall": 1.0}) == "Middling: incoherent."
-    assert in_words(dict.fromkeys(("naturalness", "coherence"), 3.0) | {"overall": 1.0}) == "Good."
+    assert in_words(ratings | {"overall": 1.0}, LINES) == "Middling: incoherent."
+    best = dict.fromkeys(("naturalness", "coherence"), 3.0)
+    assert in_words(best | {"overall": 1.0}, LINES) == "Good."
 
 
 def test_the_critique_that_agrees_best_with_the_ranking_is_kept_or_none():
@@ -105,6 +116,60 @@ def test_where_answers_are_hidden_the_head_reads_the_critic_s_own_critiques_alon
         assert run.lesson(0, 0).taught != (0, 0, 0)
     assert seen[0.0].taught == seen[1.0].taught == (0, 0, 0)
     assert seen[0.0].ranks == seen[1.0].ranks
+
+
+def test_the_likeliest_critiques_share_their_weight_and_score_as_when_they_are_read(
+    tiny_folder, tmp_path
+):
+    arm = Arm(own_share=1.0, spread=True)
+    run = prepared(Setting(tiny_folder(), tmp_path), arm, rankings(2), 1, "spread")
+    torch.nn.init.normal_(run.model.head.weight, generator=torch.Generator().manual_seed(1))
+    example = run.example(0, EPOCHS)
+    (likely,) = spread(run.critic, [example.question], [example.answers])
+    assert [sum(weight for weight, _, _ in some) for some in likely] == pytest.approx([1.0] * 3)
+    for answer, some in zip(example.answers, likely, strict=True):
+        assert len({ids[0] for _, ids, _ in some}) == len(some)
+        asked, read = [example.question], [[answer] * len(some)]
+        (again,) = run.critic.reread(asked, read, [[ids for _, ids, _ in some]])
+        assert again == pytest.approx([score for _, _, score in some], abs=0.05)
+
+
+def test_an_answer_s_score_in_training_is_the_mean_over_its_likeliest_critiques(
+    tiny_folder, tmp_path
+):
+    arm = Arm(own_share=1.0, spread=True)
+    run = prepared(Setting(tiny_folder(), tmp_path), arm, rankings(2), 1, "spread")
+    lesson = run.lesson(0, EPOCHS)
+    assert [len(row) for row in lesson.weights] == [3, 3, 3]
+    assert len(lesson.group.suffixes) == 9
+    loss = run.loss(run.model, MicroBatch((lesson,), 0, 2))
+    # The head starts at zero: all scores are equal, and a pair costs log 2.
+    assert loss.loss.item() == pytest.approx(math.log(2))
+    loss.loss.backward()
+    assert run.model.head.weight.grad.abs().sum() > 0
+
+
+def test_a_ranking_s_own_critiques_are_by_the_writer_whose_turn_it_is(tiny_folder, tmp_path):
+    setting = Setting(tiny_folder(), tmp_path)
+    run = prepared(setting, Arm(own_share=1.0, crossed=True), rankings(4), 1, "crossed")
+    writers = [prepared(setting, Arm(), rankings(4), seed, f"w{seed}").critic for seed in (2, 3)]
+    for n, writer in enumerate(writers):
+        torch.nn.init.constant_(writer.model.head.weight, float(n))
+    run.writers = tuple(writers)
+    tried = run.tried([run.example(n, EPOCHS) for n in range(4)], EPOCHS, 0)
+    assert [any(one.score for one in row) for row in tried] == [False, True, False, True]
+
+
+def test_a_trained_arm_is_left_as_a_critic_beside_the_pairs_it_is_tested_on(tiny_folder, tmp_path):
+    rows = tuple(rankings(2))
+    run = prepared(Setting(tiny_folder(), tmp_path), Arm(), rows, 1, "half")
+    keep(run, {"s": Parts((), (), rows)})
+    pairs = read_pairs(run.folder.parent / "s.jsonl")
+    assert [(p.better, p.worse) for p in pairs[:2]] == [("a0", "b0"), ("a0", "c0")]
+    assert len(pairs) == 4
+    asked, answers = [rows[0].question], [rows[0].answers]
+    kept = load_critic(run.folder).write(asked, answers)
+    assert kept == run.critic.write(asked, answers)
 
 
 def test_marks_say_what_became_of_each_pair():

@@ -11,6 +11,7 @@ from drenpa.core.artefacts import Artefact, Plan, run_plan
 from drenpa.core.errors import ArtefactError
 from drenpa.critic.accuracy import accuracy_table
 from drenpa.critic.examples import Example
+from drenpa.report.curves import read_accuracy
 from drenpa.report.gap import read_meters
 
 RIGHT, WRONG = (2.0, 1.0), (1.0, 2.0)
@@ -40,9 +41,25 @@ def test_gap_and_use_are_read_of_all_pairs_and_by_kind(tmp_path: Path) -> None:
     assert list(found) == ["all", "connection", "foundation"]  # one language is no part
     assert found["all"].gap.points == pytest.approx(100 / 3, abs=0.01)
     assert found["all"].pairs == 3
+    assert found["all"].all_pairs == pytest.approx(200 / 3, abs=0.01)
+    assert (found["foundation"].all_pairs, found["connection"].all_pairs) == (50.0, 100.0)
     assert (found["foundation"].gap.points, found["foundation"].use.points) == (50.0, 50.0)
     assert found["connection"].gap.points == 0.0
     assert found["connection"].gap.low is None  # one question has no interval
+
+
+def test_the_share_of_questions_with_every_pair_in_order_is_read_beside_the_pairs(
+    tmp_path: Path,
+) -> None:
+    question = Example(
+        "1", "?", "foundation", "en", ("a", "b", "c"), ("x", "y", "z"), (1, 2, 3), ("",) * 3
+    )
+    table = accuracy_table([question], {"none": [(3.0, 1.0, 2.0)]}, used="none")
+    (row,) = read_accuracy(critic_with(tmp_path / "new", table))
+    assert (row.accuracy, row.pairs, row.all_pairs) == (pytest.approx(2 / 3, abs=1e-5), 3, 0.0)
+    del table["none"]["all_pairs"]
+    (row,) = read_accuracy(critic_with(tmp_path / "older", table))
+    assert row.all_pairs is None
 
 
 def test_a_scorer_without_critiques_and_an_older_file_have_no_meter(tmp_path: Path) -> None:

@@ -222,9 +222,9 @@ def test_the_critics_gap_and_use_are_told() -> None:
     from drenpa.report.curves import Accuracy
 
     rows = [
-        Accuracy("gold", 0.93, 0.9, 0.96, 100),
-        Accuracy("own", 0.55, 0.48, 0.62, 100),
-        Accuracy("shuffled", 0.56, 0.5, 0.6, 100),
+        Accuracy("gold", 0.93, 0.9, 0.96, 100, 0.8),
+        Accuracy("own", 0.55, 0.48, 0.62, 100, 0.1),
+        Accuracy("shuffled", 0.56, 0.5, 0.6, 100, None),
     ]
     assert critic_notes(rows) == [
         "Gap (gold − own): +38.0 points; small is good.",

@@ -58,13 +58,17 @@ class Training:
 @dataclass(frozen=True)
 class Accuracy:
     """How often a critic put a pair of answers in the people's order, reading one sort of
-    critique."""
+    critique.
+
+    all_pairs: share of the questions whose every pair is in order; None where it was not measured.
+    """
 
     critiques: str
     accuracy: float
     low: float | None
     high: float | None
     pairs: int
+    all_pairs: float | None
 
 
 def read_training(name: str, artefact: Artefact) -> Training:
@@ -105,6 +109,7 @@ def read_accuracy(artefact: Artefact) -> tuple[Accuracy, ...]:
                 _maybe(entry["low"]),
                 _maybe(entry["high"]),
                 int(entry["pairs"]),
+                _maybe(entry.get("all_pairs")),
             )
             for name, entry in stored.items()
             if isinstance(entry, dict) and entry.get("accuracy") is not None

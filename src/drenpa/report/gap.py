@@ -27,11 +27,13 @@ class Points:
 class Meter:
     """Gap (people's − its own critiques) and use (its own − shuffled) on some of the pairs.
 
-    own: pairs in order with its own critiques, in per cent.
+    own:       pairs in order with its own critiques, in per cent.
+    all_pairs: questions whose every pair is in order with them, in per cent.
     """
 
     part: str
     own: float | None
+    all_pairs: float | None
     pairs: int
     gap: Points
     use: Points
@@ -69,6 +71,7 @@ def _meter(part: str, stored: Mapping[str, Any]) -> Meter:
     return Meter(
         part,
         _percent(own["accuracy"]),
+        _percent(own.get("all_pairs")),
         int(own["pairs"]),
         _points(stored["gap"]),
         _points(stored["use"]),
