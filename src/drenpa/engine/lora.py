@@ -3,8 +3,8 @@
 peft adds an adapter's part to a layer's output out of place, after multiplying it by its scale, and
 autograd keeps and sums each of these whole outputs. Here the part is added inside the last product,
 and going back its gradient inside the product with the frozen weight: the same numbers up to one
-rounding less, and a sixth of a decoding of 32 rows saved. Weights, names, files, switching and
-merging stay peft's; a layer that is anything but a plain low-rank one is left to it.
+rounding less, in fewer passes over memory. Weights, names, files, switching and merging stay
+peft's; a layer that is anything but a plain low-rank one is left to it.
 """
 
 from __future__ import annotations
