@@ -330,7 +330,13 @@ def main() -> None:
     else:
         for prompt, recompute in (QUICK if chosen.quick else SHAPES)["step"]:
             asked = Shape(prompt, recompute=bool(recompute), threads=chosen.threads)
-            row = step_ratio(folder, asked, chosen.rounds, peer_python=chosen.peer_python)
+            try:
+                row = step_ratio(folder, asked, chosen.rounds, peer_python=chosen.peer_python)
+            except SystemExit as error:  # one side did not fit into memory, mostly
+                print(
+                    f"step    prompt={prompt}: left out, {str(error).splitlines()[0]}", flush=True
+                )
+                continue
             results["step"].append(row)
             print(step_line(row), flush=True)
             write(chosen.json, results)

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 PROMPTS, GROUP = 4, 8
+MICRO = 2  # as the recipes say
 RANK, ALPHA = 16, 32
 LEARNING_RATE, KL = 1e-6, 0.001
 FILLER = " and"
@@ -42,7 +43,7 @@ class Shape:
     prompt: int
     answer: int = 64
     critique: int = 64
-    micro: int = PROMPTS
+    micro: int = MICRO
     peer_micro: int = PROMPTS
     recompute: bool = False
     threads: int = 1
@@ -342,7 +343,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4, help="in each round; the first is left out")
     parser.add_argument("--answer", type=int, default=64)
     parser.add_argument("--critique", type=int, default=64)
-    parser.add_argument("--micro", type=int, choices=[1, 2, 4], default=PROMPTS)
+    parser.add_argument("--micro", type=int, choices=[1, 2, 4], default=MICRO)
     parser.add_argument("--peer-micro", type=int, choices=[1, 2, 4], default=PROMPTS)
     parser.add_argument("--recompute", action="store_true", help="checkpointing, both sides")
     parser.add_argument("--peer-python", default=sys.executable, help="an interpreter that has TRL")
