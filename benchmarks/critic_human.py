@@ -40,7 +40,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -647,23 +647,13 @@ def train(run: Trial, first: int, epochs: int) -> None:
 
 def trained(setting: Setting, name: str, rows: Sequence[Ranked], seed: int) -> Trial:
     """Train an arm; the critic's arms but one go on from the epochs that they have in common."""
-    from safetensors.torch import load_file, save_file
-
     arm = ARMS[name]
     run = prepared(setting, arm, rows, seed, name)
     if not arm.writes:
         train(run, 0, EPOCHS + 1)
         return run
     common = setting.out / f"seed-{seed}" / "common.safetensors"
-    if not common.is_file():
-        base = prepared(setting, Arm(), rows, seed, "shared")
-        train(base, 0, EPOCHS)
-        weights = {n: p.detach().contiguous() for n, p in trainable_parameters(base.model)}
-        save_file(weights, common.with_suffix(".part"))
-        common.with_suffix(".part").replace(common)
-    weights = load_file(common)
-    for weight_name, weight in trainable_parameters(run.model):
-        weight.data.copy_(weights[weight_name])
+    taught(run, common, lambda: prepared(setting, Arm(), rows, seed, "shared"))
     if arm.crossed:
         run.writers = crossed(setting, rows, seed)
     if name != COMMON:
@@ -671,25 +661,31 @@ def trained(setting: Setting, name: str, rows: Sequence[Ranked], seed: int) -> T
     return run
 
 
+def taught(run: Trial, file: Path, pupil: Callable[[], Trial]) -> None:
+    """Give a training what stands in `file`; where nothing does, a pupil first learns it there."""
+    from safetensors.torch import load_file, save_file
+
+    if not file.is_file():
+        learned = pupil()
+        train(learned, 0, EPOCHS)
+        weights = {n: p.detach().contiguous() for n, p in trainable_parameters(learned.model)}
+        save_file(weights, file.with_suffix(".part"))
+        file.with_suffix(".part").replace(file)
+    weights = load_file(file)
+    for name, weight in trainable_parameters(run.model):
+        weight.data.copy_(weights[name])
+
+
 def crossed(setting: Setting, rows: Sequence[Ranked], seed: int) -> tuple[Critic, ...]:
     """Return two critics; the first has learned the rankings of odd numbers, the second the others.
 
     In turn, each writes of the rankings that it has not learned.
     """
-    from safetensors.torch import load_file, save_file
-
     found = []
     for turn in (0, 1):
         run = prepared(setting, Arm(), rows[1 - turn :: 2], seed, f"writer-{turn}")
         file = setting.out / f"seed-{seed}" / f"writer-{turn}.safetensors"
-        if not file.is_file():
-            train(run, 0, EPOCHS)
-            weights = {n: p.detach().contiguous() for n, p in trainable_parameters(run.model)}
-            save_file(weights, file.with_suffix(".part"))
-            file.with_suffix(".part").replace(file)
-        weights = load_file(file)
-        for name, weight in trainable_parameters(run.model):
-            weight.data.copy_(weights[name])
+        taught(run, file, lambda pupil=run: pupil)
         found.append(run.critic)
     return tuple(found)
 

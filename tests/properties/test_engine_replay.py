@@ -22,6 +22,7 @@ from drenpa.core.roles import Sampling
 from drenpa.engine import sample as sampling_module
 from drenpa.engine.adapters import matrix_precision
 from drenpa.engine.decode import SharedBatch
+from drenpa.engine.lora import fuse_adapters
 from drenpa.engine.replay import recorded, recorder_for, warn_unrecorded
 from drenpa.engine.sample import sample
 
@@ -85,6 +86,7 @@ def test_replayed_rows_join_leave_and_outgrow_the_grids(groups, max_rows, seed, 
 
 def test_adapters_in_bfloat16_are_replayed():
     model = with_lora(tiny_model("qwen2", initializer_range=0.2))
+    fuse_adapters(model)
     sampling = Sampling(max_new_tokens=20, seed=2)
     traced = Traced()
     with matrix_precision(EngineConfig(device="cpu"), CPU):

@@ -189,8 +189,8 @@ def _master_precision(model: Any, name: str) -> None:
 def _as_it_is(x: Any, dtype: torch.dtype) -> Any:
     """Stand in for peft's widening of what goes into an adapter to the adapter's float32.
 
-    Autocast rounds it back at once: the detour changes no number, and costs a tenth of a decoding
-    step and, in training, a copy of every input that is kept for the backward pass.
+    Autocast rounds it back at once: the detour changes no number, and in training every copy is
+    kept for the backward pass.
     """
     if x is None or torch.is_autocast_enabled(x.device.type):
         return x
