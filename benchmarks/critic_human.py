@@ -60,6 +60,7 @@ from drenpa.critic.train import OWN_TEMPERATURE, Lesson, MicroBatch, _Training, 
 from drenpa.engine.adapters import seed_of, trainable_parameters
 from drenpa.engine.backbone import backbone_of
 from drenpa.engine.loop import LossSum, Trainee, train_loop
+from drenpa.engine.models import pick_device, pick_dtype
 from drenpa.engine.prefix import PrefixGroup, suffix_states
 from drenpa.engine.sample import sample
 
@@ -620,7 +621,7 @@ def prepared(setting: Setting, arm: Arm, train: Sequence[Ranked], seed: int, nam
         Examples(examples_of(train), ()),
         config,
         settings,
-        EngineConfig(tracker="none", dtype="bfloat16"),
+        EngineConfig(tracker="none"),
         setting.model,
         folder,
         seed,
@@ -846,6 +847,7 @@ def run_peer(
         "learning_rate": setting.learning_rate,
         "max_length": setting.max_length,
         "rank": setting.rank,
+        "dtype": pick_dtype("auto", pick_device("auto")),
         "seed": seed,
         "train": pairs,
         "tests": tests,

@@ -54,7 +54,7 @@ def peer(scratch: Path) -> None:
             report_to="none",
             save_strategy="no",
             use_cpu=not torch.cuda.is_available(),
-            bf16=True,
+            bf16=given["dtype"] == "bfloat16",
             gradient_checkpointing=False,
             disable_tqdm=True,
             logging_strategy="no",
@@ -78,7 +78,7 @@ def peer(scratch: Path) -> None:
             turns(question, answer), return_tensors="pt", return_dict=True
         )["input_ids"][:, : given["max_length"]]
         network = scorer.base_model.model
-        with torch.autocast(scorer.device.type, dtype=torch.bfloat16):
+        with torch.autocast(scorer.device.type, torch.bfloat16, given["dtype"] == "bfloat16"):
             hidden_TH = network.model(input_ids=ids.to(scorer.device)).last_hidden_state[0]
         return float(network.score(hidden_TH[-1].float())[0])  # in bfloat16 many would be equal
 

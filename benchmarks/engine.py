@@ -42,7 +42,7 @@ from drenpa.config import EngineConfig, LoraConfig
 from drenpa.core.roles import Sampling
 from drenpa.engine.adapters import add_adapter, matrix_precision
 from drenpa.engine.logprobs import next_token_logprobs
-from drenpa.engine.models import resolve_model
+from drenpa.engine.models import pick_dtype, resolve_model
 from drenpa.engine.prefix import PrefixGroup, suffix_states
 from drenpa.engine.sample import sample
 
@@ -128,7 +128,7 @@ def products_seconds(model: Any, prompts: int, prompt: int, rows: int, new: int)
     share = config.num_attention_heads // kv
 
     def random(*shape: int) -> Tensor:
-        return torch.randn(*shape, dtype=torch.bfloat16)
+        return torch.randn(*shape, dtype=model.dtype)
 
     given = {(i, n): random(n, i) for i, _ in kinds for n in (rows, prompts * prompt)}
     group = rows // prompts
@@ -246,7 +246,8 @@ class Bench:
         return {**shape, **found}
 
     def adapted(self, prompt: int, rows: int, new: int) -> dict[str, Any]:
-        engine = EngineConfig(device="cpu", tracker="none")
+        dtype = str(self.model.dtype).removeprefix("torch.")
+        engine = EngineConfig(device="cpu", dtype=dtype, tracker="none")
         lora = LoraConfig(rank=16, alpha=32)
         model = add_adapter(copy.deepcopy(self.model), lora, "policy", seed=1)
         layers = [layer for layer in model.modules() if "forward" in vars(layer)]
@@ -306,15 +307,18 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write every figure here")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--dtype", choices=["auto", "bfloat16", "float32"], default="auto")
     parser.add_argument("--parts", nargs="+", choices=sorted(SHAPES), default=sorted(SHAPES))
     parser.add_argument("--quick", action="store_true", help="one or two shapes of each part")
     parser.add_argument("--peer-python", default=sys.executable, help="an interpreter that has TRL")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     folder = resolve_model(chosen.model)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()
+    dtype = pick_dtype(chosen.dtype, torch.device("cpu"))
+    print(f"{chosen.model} in {dtype}, {chosen.threads} thread{'s' * (chosen.threads > 1)}")
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
     bench = Bench(model, chosen.rounds)
-    results: dict[str, Any] = {"threads": chosen.threads, "rounds": chosen.rounds}
+    results: dict[str, Any] = {"threads": chosen.threads, "rounds": chosen.rounds, "dtype": dtype}
     for part in [part for part in chosen.parts if part != "step"]:
         results[part] = []
         for shape in (QUICK if chosen.quick else SHAPES)[part]:
@@ -329,7 +333,7 @@ def main() -> None:
         print("step   left out: no TRL here; pip install 'drenpa[parity]', or --peer-python PATH")
     else:
         for prompt, recompute in (QUICK if chosen.quick else SHAPES)["step"]:
-            asked = Shape(prompt, recompute=bool(recompute), threads=chosen.threads)
+            asked = Shape(prompt, recompute=bool(recompute), threads=chosen.threads, dtype=dtype)
             try:
                 row = step_ratio(folder, asked, chosen.rounds, peer_python=chosen.peer_python)
             except SystemExit as error:  # one side did not fit into memory, mostly

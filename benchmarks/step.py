@@ -38,7 +38,7 @@ FILLER = " and"
 @dataclass(frozen=True)
 class Shape:
     """prompt, answer, critique: tokens. micro, peer_micro: questions in one micro-batch. recompute:
-    activations are computed again going back."""
+    activations are computed again going back. dtype: of frozen weights and matrix work."""
 
     prompt: int
     answer: int = 64
@@ -48,6 +48,7 @@ class Shape:
     recompute: bool = False
     threads: int = 1
     steps: int = 4
+    dtype: str = "bfloat16"
 
 
 def step_ratio(model: Path, shape: Shape, rounds: int, *, peer_python: str) -> dict[str, Any]:
@@ -64,6 +65,7 @@ def step_ratio(model: Path, shape: Shape, rounds: int, *, peer_python: str) -> d
         for side, runs in told.items()
     }
     return {
+        "dtype": shape.dtype,
         "prompt": shape.prompt,
         "answer": shape.answer,
         "critique": shape.critique,
@@ -109,7 +111,7 @@ def prepare(model: Path, scratch: Path, shape: Shape) -> None:
     from drenpa.engine.adapters import add_adapter, load_backbone, save_adapter
     from drenpa.engine.policy import MODEL, LanguageModel, Policy
 
-    engine = EngineConfig(device="cpu", tracker="none")
+    engine = EngineConfig(device="cpu", dtype=shape.dtype, tracker="none")
     network, tokenizer = load_backbone(model, engine)
     policy = Policy(LanguageModel(network, tokenizer, engine), load_prompt("answer", "en").text)
     questions = [filled(policy, f"Question {n}:", shape.prompt) for n in range(16)]
@@ -239,7 +241,7 @@ def drenpa_side(scratch: Path, shape: Shape) -> dict[str, float]:
                     load_critic(artefact.path, engine=engine, backbone=backbone)
                 ),
                 strategy="memory",
-                engine=EngineConfig(device="cpu", tracker="none"),
+                engine=EngineConfig(device="cpu", dtype=shape.dtype, tracker="none"),
                 root=root,
             )
         )
@@ -263,7 +265,7 @@ def trl_side(scratch: Path, shape: Shape) -> dict[str, float]:
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     settings = json.loads((scratch / "critic/critic.json").read_text())
-    base = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
+    base = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, shape.dtype))
     critic = PeftModel.from_pretrained(base, scratch / "critic/model").eval()
     head = load_file(scratch / "critic/head.safetensors")["weight"]
 
@@ -286,7 +288,7 @@ def trl_side(scratch: Path, shape: Shape) -> dict[str, float]:
         ]
         batch = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
         new = shape.critique
-        with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, shape.dtype == "bfloat16"):
             written = critic.generate(
                 **batch, max_new_tokens=new, min_new_tokens=new, do_sample=False
             )
@@ -301,7 +303,7 @@ def trl_side(scratch: Path, shape: Shape) -> dict[str, float]:
 
     rows = json.loads((scratch / "questions.json").read_text())
     trainer = GRPOTrainer(
-        model=AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16),
+        model=AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, shape.dtype)),
         reward_funcs=reward,
         args=GRPOConfig(
             output_dir=tempfile.mkdtemp(dir=scratch),
@@ -316,7 +318,7 @@ def trl_side(scratch: Path, shape: Shape) -> dict[str, float]:
             loss_type="grpo",
             gradient_checkpointing=shape.recompute,
             use_cpu=True,
-            bf16=True,
+            bf16=shape.dtype == "bfloat16",
             report_to="none",
             save_strategy="no",
             disable_tqdm=True,
@@ -345,6 +347,7 @@ def main() -> None:
     parser.add_argument("--critique", type=int, default=64)
     parser.add_argument("--micro", type=int, choices=[1, 2, 4], default=MICRO)
     parser.add_argument("--peer-micro", type=int, choices=[1, 2, 4], default=PROMPTS)
+    parser.add_argument("--dtype", choices=["auto", "bfloat16", "float32"], default="auto")
     parser.add_argument("--recompute", action="store_true", help="checkpointing, both sides")
     parser.add_argument("--peer-python", default=sys.executable, help="an interpreter that has TRL")
     parser.add_argument("--side", choices=["drenpa", "trl"], help=argparse.SUPPRESS)
@@ -361,8 +364,11 @@ def main() -> None:
         torch.set_num_threads(shape.threads)
         print("\n" + json.dumps(work(chosen.scratch, shape)))
         return
-    from drenpa.engine.models import resolve_model
+    import torch
 
+    from drenpa.engine.models import pick_dtype, resolve_model
+
+    dtype = pick_dtype(chosen.dtype, torch.device("cpu"))
     for prompt in chosen.prompt:
         shape = Shape(
             prompt,
@@ -373,6 +379,7 @@ def main() -> None:
             chosen.recompute,
             chosen.threads,
             chosen.steps,
+            dtype,
         )
         row = step_ratio(
             resolve_model(chosen.model), shape, chosen.rounds, peer_python=chosen.peer_python
@@ -385,7 +392,7 @@ def line(row: dict[str, Any]) -> str:
     ours, peer = row["drenpa"], row["peer"]
     way = ", activations recomputed" if row["recompute"] else ""
     return (
-        f"step   prompt={row['prompt']} answer={row['answer']} critique={row['critique']} "
+        f"step   {row['dtype']} prompt={row['prompt']} answer={row['answer']} critique={row['critique']} "
         f"micro={row['micro']} (peer {row['peer_micro']}){way}: "
         f"{row['speed_ratio']:.2f}x cpu ({peer['cpu']:.1f} / {ours['cpu']:.1f} s), "
         f"{row['memory_ratio']:.2f}x peak ({peer['peak_mb']:.0f} / {ours['peak_mb']:.0f} MB)"

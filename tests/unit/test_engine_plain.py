@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 import torch
-from tests.tiny_models import FAMILIES, tiny_model, with_lora
+from tests.tiny_models import FAMILIES, VOCABULARY, tiny_model, with_lora
 
 from drenpa.core.errors import ConfigError, ModelError, ShapeError
 from drenpa.core.roles import Sampling
@@ -57,16 +57,19 @@ def test_logprobs_are_those_of_the_whole_model(family):
         assert (found.logprobs_NT[n, len(suffix) - 1 :] == 0).all()
 
 
-def test_the_chunk_size_changes_neither_value_nor_gradient():
+@pytest.mark.parametrize("kept", [0, 4 * 4 * VOCABULARY, 1 << 27])
+def test_neither_the_chunk_size_nor_what_is_kept_changes_value_or_gradient(kept):
+    """`kept` holds the pulls of no position, of four in float32 (two chunks of two), of all."""
     model = tiny_model()
 
-    def run(chunk):
+    def run(chunk, kept=1 << 27):
         model.zero_grad()
-        found = next_token_logprobs(model, suffix_states(model, GROUPS), chunk_tokens=chunk)
+        states = suffix_states(model, GROUPS)
+        found = next_token_logprobs(model, states, chunk_tokens=chunk, kept_bytes=kept)
         found.logprobs_NT.square().sum().backward()
         return found.logprobs_NT.detach(), [p.grad.clone() for p in model.parameters()]
 
-    one, whole = run(1), run(1000)
+    one, whole = run(2, kept), run(1000)
     torch.testing.assert_close(one[0], whole[0])
     for left, right in zip(one[1], whole[1], strict=True):
         assert (left - right).norm() <= 1e-5 * right.norm()

@@ -148,7 +148,7 @@ def _print_packages(console: Console) -> None:
 
 
 def _print_machine(machine: Machine, recipe: Recipe | None, console: Console) -> None:
-    from drenpa.engine.models import cache_folder
+    from drenpa.engine.models import cache_folder, pick_device, pick_dtype
 
     table = _pairs("this machine", console)
     table.add_row("cores", _plain(machine.cores))
@@ -162,6 +162,9 @@ def _print_machine(machine: Machine, recipe: Recipe | None, console: Console) ->
     table.add_row(
         "bfloat16",
         _plain(f"{machine.bf16_speed:.1f} times the speed of float32 (a product of 512 x 512)"),
+    )
+    table.add_row(
+        "precision", _plain(f"{pick_dtype('auto', pick_device('auto'))} where it is left to drenpa")
     )
     out = recipe.folder if recipe is not None else Path()
     for what, place in (("disk, runs", out), ("disk, models", cache_folder())):
@@ -339,11 +342,11 @@ def recipe_warnings(
 
 
 def _speed_warnings(machine: Machine, recipe: Recipe | None) -> Iterator[str]:
-    dtype = recipe.engine.dtype if recipe is not None else "bfloat16"
+    dtype = recipe.engine.dtype if recipe is not None else "auto"
     if dtype == "bfloat16" and machine.bf16_speed < 0.7:
         yield (
             f"bfloat16 runs at {machine.bf16_speed:.1f} times the speed of float32 here; "
-            "engine.dtype: float32 is faster and needs twice the memory for weights"
+            "engine.dtype: auto takes the faster one; float32 needs twice the memory for weights"
         )
 
 

@@ -248,4 +248,7 @@ def _checkpoint(shape: Shape, train: TrainConfig) -> float:
 
 
 def _bytes_each(recipe: Recipe) -> int:
-    return 2 if recipe.engine.dtype == "bfloat16" else 4
+    from drenpa.engine.models import pick_device, pick_dtype
+
+    engine = recipe.engine
+    return 2 if pick_dtype(engine.dtype, pick_device(engine.device)) == "bfloat16" else 4

@@ -23,15 +23,23 @@ from torch import nn
 from drenpa.config import EngineConfig, LoraConfig
 from drenpa.core.errors import ModelError
 from drenpa.engine.lora import fuse_adapters
-from drenpa.engine.models import load_model, load_tokenizer, pick_device, quiet, writing_weights
+from drenpa.engine.models import (
+    load_model,
+    load_tokenizer,
+    pick_device,
+    pick_dtype,
+    quiet,
+    writing_weights,
+)
 
 
 def load_backbone(folder: Path, engine: EngineConfig) -> tuple[Any, Any]:
     """Return a frozen model and its tokenizer, on the engine's device in the engine's precision."""
+    device = pick_device(engine.device)
     model = load_model(
         folder,
-        dtype=engine.dtype,
-        device=pick_device(engine.device),
+        dtype=pick_dtype(engine.dtype, device),
+        device=device,
         trust_remote_code=engine.trust_remote_code,
     )
     model.requires_grad_(False)
@@ -44,7 +52,7 @@ def matrix_precision(engine: EngineConfig, device: torch.device) -> AbstractCont
     Sampling, reference and update all run in it: in bfloat16 two ways to compute one
     log-probability differ by far more than an update changes it.
     """
-    if engine.dtype == "float32":
+    if pick_dtype(engine.dtype, device) == "float32":
         return nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)
 

@@ -3,13 +3,14 @@
 At a vocabulary of 152 thousand one token's logits fill 600 kB in float32: only positions that are
 asked for reach the output projection, in chunks, and no chunk's logits outlive it. The gradient of
 a token's log-probability with respect to its hidden state is known as soon as its logits are, up to
-one factor that the loss decides; so the forward pass keeps that gradient instead of the logits, and
-the backward pass projects again only for the gradient of the projection itself.
+one factor that the loss decides; so the forward pass keeps that gradient instead of the logits.
+Where the projection itself is trained, its gradient needs the pull on every logit: that is kept up
+to a bound, and beyond it projected again in the backward pass.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -22,6 +23,7 @@ from drenpa.engine.backbone import Backbone, backbone_of
 from drenpa.engine.prefix import SuffixStates
 
 CHUNK_TOKENS = 128  # positions that go through the output projection at once
+KEPT_BYTES = 1 << 27  # of pulls on logits, kept for the gradient of a projection that is trained
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ def next_token_logprobs(
     temperature: float = 1.0,
     entropy: bool = False,
     chunk_tokens: int = CHUNK_TOKENS,
+    kept_bytes: int = KEPT_BYTES,
 ) -> TokenLogprobs:
     """Return how probable the model finds each next suffix token, log-softmax in float32,
     differentiable.
@@ -55,6 +58,8 @@ def next_token_logprobs(
     temperature:  logits are divided by it, as they were when the tokens were sampled.
     chunk_tokens: positions that go through the output projection at once; bounds memory and changes
                   nothing else.
+    kept_bytes:   held for the gradient of a projection that is trained; what does not fit is
+                  computed again.
     raises:       ShapeError when temperature or chunk_tokens is not positive.
     """
     if temperature <= 0 or chunk_tokens < 1:
@@ -69,21 +74,27 @@ def next_token_logprobs(
     logprobs_NT = torch.zeros(mask_NT.shape, device=mask_NT.device)
     entropy_NT = torch.zeros(mask_NT.shape, device=mask_NT.device)
     take = _plain_head(backbone) or _any_head(backbone)
-    chunks = [
-        take(hidden_CH, targets_C, temperature, entropy)
-        for hidden_CH, targets_C in zip(
-            hidden_KH.split(chunk_tokens), targets_K.split(chunk_tokens), strict=True
-        )
-    ]
+    chosen_K, entropy_K = take(
+        hidden_KH, targets_K, _Asked(temperature, entropy, chunk_tokens, kept_bytes)
+    )
     if targets_K.numel():
-        logprobs_NT = logprobs_NT.masked_scatter(mask_NT, torch.cat([chunk[0] for chunk in chunks]))
-        entropy_NT = entropy_NT.masked_scatter(mask_NT, torch.cat([chunk[1] for chunk in chunks]))
+        logprobs_NT = logprobs_NT.masked_scatter(mask_NT, chosen_K)
+        entropy_NT = entropy_NT.masked_scatter(mask_NT, entropy_K)
     return TokenLogprobs(logprobs_NT, entropy_NT, mask_NT)
 
 
-# Hidden states [C, H], targets [C], temperature, whether entropies are asked for; log-probabilities
-# and entropies [C].
-_Take = Callable[[Tensor, Tensor, float, bool], tuple[Tensor, Tensor]]
+@dataclass(frozen=True)
+class _Asked:
+    """What is wanted of the projected positions; see `next_token_logprobs`."""
+
+    temperature: float
+    entropy: bool
+    chunk_tokens: int
+    kept_bytes: int
+
+
+# Hidden states [K, H] and targets [K]; log-probabilities and entropies [K].
+_Take = Callable[[Tensor, Tensor, _Asked], tuple[Tensor, Tensor]]
 
 
 def _plain_head(backbone: Backbone) -> _Take | None:
@@ -96,13 +107,11 @@ def _plain_head(backbone: Backbone) -> _Take | None:
     if torch.is_autocast_enabled(weight_VH.device.type):
         weight_VH = weight_VH.to(torch.get_autocast_dtype(weight_VH.device.type))
 
-    def take(
-        hidden_CH: Tensor, targets_C: Tensor, temperature: float, entropy: bool
-    ) -> tuple[Tensor, Tensor]:
-        hidden_CH = hidden_CH.to(weight_VH.dtype)
+    def take(hidden_KH: Tensor, targets_K: Tensor, asked: _Asked) -> tuple[Tensor, Tensor]:
+        hidden_KH = hidden_KH.to(weight_VH.dtype)
         return cast(
             tuple[Tensor, Tensor],
-            _ChosenLogprobs.apply(hidden_CH, weight_VH, targets_C, temperature, entropy),
+            _ChosenLogprobs.apply(hidden_KH, weight_VH, targets_K, asked),
         )
 
     return take
@@ -111,17 +120,20 @@ def _plain_head(backbone: Backbone) -> _Take | None:
 def _any_head(backbone: Backbone) -> _Take:
     """Return the way for a head of any kind, for example one with an adapter or a soft cap."""
 
-    def take(
-        hidden_CH: Tensor, targets_C: Tensor, temperature: float, entropy: bool
-    ) -> tuple[Tensor, Tensor]:
-        def project(hidden_CH: Tensor) -> tuple[Tensor, Tensor]:
-            scaled_CV = backbone.logits(hidden_CH).float() / temperature
+    def take(hidden_KH: Tensor, targets_K: Tensor, asked: _Asked) -> tuple[Tensor, Tensor]:
+        def project(hidden_CH: Tensor, targets_C: Tensor) -> tuple[Tensor, Tensor]:
+            scaled_CV = backbone.logits(hidden_CH).float() / asked.temperature
             chosen_C = scaled_CV.log_softmax(-1).gather(1, targets_C[:, None])[:, 0]
-            return chosen_C, _entropy(scaled_CV.detach(), entropy)
+            return chosen_C, _entropy(scaled_CV.detach(), asked.entropy)
 
-        if not torch.is_grad_enabled():
-            return project(hidden_CH)
-        return cast(tuple[Tensor, Tensor], checkpoint(project, hidden_CH, use_reentrant=False))
+        size = asked.chunk_tokens
+        chunks = list(zip(hidden_KH.split(size), targets_K.split(size), strict=True))
+        if torch.is_grad_enabled():
+            found = [checkpoint(project, *chunk, use_reentrant=False) for chunk in chunks]
+        else:
+            found = [project(*chunk) for chunk in chunks]
+        chosen, entropies = zip(*found, strict=True)
+        return torch.cat(chosen), torch.cat(entropies)
 
     return take
 
@@ -140,44 +152,70 @@ class _ChosenLogprobs(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        hidden_CH: Tensor,
+        hidden_KH: Tensor,
         weight_VH: Tensor,
-        targets_C: Tensor,
-        temperature: float,
-        entropy: bool,
+        targets_K: Tensor,
+        asked: _Asked,
     ) -> tuple[Tensor, Tensor]:
-        scaled_CV = _scaled_logits(hidden_CH, weight_VH, temperature)
-        if not (ctx.needs_input_grad[0] or ctx.needs_input_grad[1] or entropy):
-            return _chosen(scaled_CV, targets_C), torch.zeros_like(targets_C, dtype=torch.float32)
-        probs_CV = scaled_CV.softmax(-1)
-        # The largest logit less the log of its probability: a log-sum-exp at a fraction of its
-        # cost, and exact for targets whose own probability is too small for float32.
-        log_total_C = scaled_CV.amax(-1) - probs_CV.amax(-1).log()
-        chosen_C = scaled_CV.gather(1, targets_C[:, None])[:, 0] - log_total_C
-        entropy_C = torch.zeros_like(chosen_C)
-        if entropy:
-            entropy_C = log_total_C - (probs_CV * scaled_CV).sum(-1)
-        del scaled_CV
-        pull_CH = hidden_CH
-        if ctx.needs_input_grad[0]:
-            pull_CH = _pull(probs_CV, targets_C, weight_VH.dtype) @ weight_VH
-        ctx.save_for_backward(hidden_CH, weight_VH, targets_C, pull_CH)
-        ctx.temperature = temperature
-        ctx.mark_non_differentiable(entropy_C)
-        return chosen_C, entropy_C
+        pulls_hidden, pulls_weight = ctx.needs_input_grad[:2]
+        chosen_K = hidden_KH.new_empty(len(targets_K), dtype=torch.float32)
+        entropy_K = torch.zeros_like(chosen_K)
+        pull_KH = torch.empty_like(hidden_KH) if pulls_hidden else None
+        kept = _positions_kept(weight_VH, len(targets_K), asked) if pulls_weight else 0
+        pull_DV = weight_VH.new_empty(kept, len(weight_VH))
+        for part in _parts(len(targets_K), asked.chunk_tokens):
+            targets_C = targets_K[part]
+            scaled_CV = _scaled_logits(hidden_KH[part], weight_VH, asked.temperature)
+            if not (pulls_hidden or pulls_weight or asked.entropy):
+                chosen_K[part] = _chosen(scaled_CV, targets_C)
+                continue
+            probs_CV = scaled_CV.softmax(-1)
+            # The largest logit less the log of its probability: a log-sum-exp at a fraction of its
+            # cost, and exact for targets whose own probability is too small for float32.
+            log_total_C = scaled_CV.amax(-1) - probs_CV.amax(-1).log()
+            chosen_K[part] = scaled_CV.gather(1, targets_C[:, None])[:, 0] - log_total_C
+            if asked.entropy:
+                entropy_K[part] = log_total_C - (probs_CV * scaled_CV).sum(-1)
+            del scaled_CV
+            if pull_KH is not None or part.stop <= kept:
+                pull_CV = _pull(probs_CV, targets_C, weight_VH.dtype)
+                if pull_KH is not None:
+                    pull_KH[part] = pull_CV @ weight_VH
+                if part.stop <= kept:
+                    pull_DV[part] = pull_CV
+        ctx.save_for_backward(hidden_KH, weight_VH, targets_K, pull_KH, pull_DV)
+        ctx.asked = asked
+        ctx.mark_non_differentiable(entropy_K)
+        return chosen_K, entropy_K
 
     @staticmethod
-    def backward(ctx: Any, grad_C: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        hidden_CH, weight_VH, targets_C, pull_CH = ctx.saved_tensors
-        grad_C1 = grad_C[:, None] / ctx.temperature
+    def backward(ctx: Any, grad_K: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        hidden_KH, weight_VH, targets_K, pull_KH, pull_DV = ctx.saved_tensors
+        grad_K1 = grad_K[:, None] / ctx.asked.temperature
         grad_hidden = grad_weight = None
-        if ctx.needs_input_grad[0]:
-            grad_hidden = (pull_CH * grad_C1).to(hidden_CH.dtype)
+        if pull_KH is not None:
+            grad_hidden = (pull_KH * grad_K1).to(hidden_KH.dtype)
         if ctx.needs_input_grad[1]:
-            probs_CV = _scaled_logits(hidden_CH, weight_VH, ctx.temperature).softmax(-1)
-            pull_CV = _pull(probs_CV, targets_C, weight_VH.dtype)
-            grad_weight = pull_CV.T @ (hidden_CH * grad_C1).to(weight_VH.dtype)
-        return grad_hidden, grad_weight, None, None, None
+            drawn_KH = (hidden_KH * grad_K1).to(weight_VH.dtype)
+            kept = len(pull_DV)
+            grad_weight = pull_DV.T @ drawn_KH[:kept]
+            for part in _parts(len(targets_K), ctx.asked.chunk_tokens, kept):
+                scaled_CV = _scaled_logits(hidden_KH[part], weight_VH, ctx.asked.temperature)
+                probs_CV = scaled_CV.softmax(-1)
+                pull_CV = _pull(probs_CV, targets_K[part], weight_VH.dtype)
+                grad_weight.addmm_(pull_CV.T, drawn_KH[part])
+        return grad_hidden, grad_weight, None, None
+
+
+def _positions_kept(weight_VH: Tensor, positions: int, asked: _Asked) -> int:
+    """Return of how many positions, whole chunks unless all, the pull on the logits is kept."""
+    fit = asked.kept_bytes // (weight_VH.element_size() * len(weight_VH))
+    return positions if positions <= fit else fit // asked.chunk_tokens * asked.chunk_tokens
+
+
+def _parts(positions: int, at_once: int, first: int = 0) -> Iterator[slice]:
+    for start in range(first, positions, at_once):
+        yield slice(start, min(start + at_once, positions))
 
 
 def _chosen(scaled_CV: Tensor, targets_C: Tensor) -> Tensor:

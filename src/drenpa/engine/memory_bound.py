@@ -30,7 +30,8 @@ from drenpa.engine.adapters import matrix_precision, trainable_parameters
 from drenpa.engine.attend import BLOCK_ELEMENTS
 from drenpa.engine.backbone import Backbone, backbone_of
 from drenpa.engine.decode import ROOM
-from drenpa.engine.logprobs import CHUNK_TOKENS
+from drenpa.engine.logprobs import CHUNK_TOKENS, KEPT_BYTES
+from drenpa.engine.models import pick_dtype
 from drenpa.engine.prefix import PrefixGroup, suffix_states
 from drenpa.engine.shared import why_unshared
 
@@ -232,6 +233,7 @@ def update_parts(
     head = min(CHUNK_TOKENS, suffixes) * config.vocab_size * _HEAD_BYTES
     if any(p.requires_grad for p in backbone.head.parameters()):
         head += 2 * config.vocab_size * config.hidden_size * 4
+        head += min(KEPT_BYTES, suffixes * config.vocab_size * each)
     # Beside the layers': hidden states on the grid of rows, and what the head pulls them by.
     activations = once + tokens * a_token + suffixes * 4 * config.hidden_size * each
     tiles = _weights_at_once(config, extent, each, extent.rows, shares) * _TILE_COPIES
@@ -299,8 +301,7 @@ def _key_value_width(config: Any) -> int:
 
 def _bytes_each(backbone: Backbone, engine: EngineConfig) -> int:
     """Return the bytes of an activation: half of float32 only if the matrix work is in bfloat16."""
-    del backbone
-    return 2 if engine.dtype == "bfloat16" else 4
+    return 2 if pick_dtype(engine.dtype, backbone.device) == "bfloat16" else 4
 
 
 def _recomputes(backbone: Backbone) -> bool:

@@ -20,6 +20,7 @@ from drenpa.core.errors import ModelError
 from drenpa.core.roles import Draft, Finish, Sampling
 from drenpa.engine.adapters import save_adapter, seed_of
 from drenpa.engine.draw import check_sampling
+from drenpa.engine.models import pick_dtype
 from drenpa.engine.policy import Policy
 
 # The ranks that vLLM has kernels for.
@@ -64,7 +65,7 @@ class VllmGenerator:
         self._vllm = vllm
         self._llm = vllm.LLM(
             model=str(backbone),
-            dtype=policy.language_model.engine.dtype,
+            dtype=pick_dtype(policy.language_model.engine.dtype, policy.language_model.device),
             enable_lora=True,
             max_loras=1,
             max_lora_rank=next(rank for rank in _RANKS if rank >= config.r),

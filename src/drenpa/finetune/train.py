@@ -40,7 +40,7 @@ from drenpa.engine.loop import (
     train_loop,
 )
 from drenpa.engine.memory_bound import Extent, micro_batch_limit
-from drenpa.engine.models import context_of, resolve_model, writing_weights
+from drenpa.engine.models import context_of, pick_dtype, resolve_model, writing_weights
 from drenpa.engine.policy import MODEL
 from drenpa.engine.prefix import Attention, PrefixGroup, suffix_states
 
@@ -168,7 +168,7 @@ def plan_finetune(
         if rank_and_world()[0] == 0:
             if config.train.lora is not None:
                 network = merge_adapter(network, "finetune")
-            network = network.to(getattr(torch, engine.dtype))
+            network = network.to(getattr(torch, pick_dtype(engine.dtype, network.device)))
             with writing_weights(out / MODEL):
                 network.save_pretrained(out / MODEL)
             tokenizer.save_pretrained(out / MODEL)
