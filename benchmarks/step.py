@@ -392,7 +392,8 @@ def line(row: dict[str, Any]) -> str:
     ours, peer = row["drenpa"], row["peer"]
     way = ", activations recomputed" if row["recompute"] else ""
     return (
-        f"step   {row['dtype']} prompt={row['prompt']} answer={row['answer']} critique={row['critique']} "
+        f"step   {row['dtype']} prompt={row['prompt']} answer={row['answer']} "
+        f"critique={row['critique']} "
         f"micro={row['micro']} (peer {row['peer_micro']}){way}: "
         f"{row['speed_ratio']:.2f}x cpu ({peer['cpu']:.1f} / {ours['cpu']:.1f} s), "
         f"{row['memory_ratio']:.2f}x peak ({peer['peak_mb']:.0f} / {ours['peak_mb']:.0f} MB)"
