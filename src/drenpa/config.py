@@ -184,6 +184,9 @@ class CriticConfig(Config):
     own_share: Share | tuple[Share, Share] = (
         0.5  # of the critiques in those epochs that are its own, or [first epoch's, last epoch's]
     )
+    apart_share: Share = (
+        0.0  # of the rankings, whose critiques are not learned; the head learns from these alone
+    )
     rank_margin: NotNegative = (
         0.0  # P2 asks the better answer to lead by this much for each rank between the two
     )
@@ -206,6 +209,11 @@ class CriticConfig(Config):
         if self.watch_share == 0 and (self.refresh_gap is not None or self.patience is not None):
             raise ValueError(
                 "refresh_gap and patience go by watched questions; set watch_share above 0"
+            )
+        if self.apart_share > 0 and self.own_epochs == 0:
+            raise ValueError(
+                "apart_share: the head learns from rankings that stand apart in the own epochs "
+                "only; set own_epochs above 0"
             )
         return self
 

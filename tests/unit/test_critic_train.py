@@ -167,7 +167,7 @@ def test_every_epoch_takes_every_training_question_once_in_another_order(trainin
     run = training()
     epochs = []
     for epoch in range(2):
-        steps = [run.stream(epoch * run.steps_an_epoch + n) for n in range(run.steps_an_epoch)]
+        steps = [run.stream(epoch * 2 + n) for n in range(2)]  # 5 questions, 3 a step
         prefixes = [
             lesson.group.prefix
             for step in steps
@@ -224,6 +224,44 @@ def test_a_share_of_the_critiques_is_kept_from_the_head_before_the_own_epochs(tr
                 assert lesson.group.suffixes[place] == (*ids, run.layout.end_id)
         assert all(run.lesson(number, 1).taught)
     assert {0.0: bare == 0, 0.5: 3 <= bare <= 12, 1.0: bare == 15}[share]
+
+
+def test_rankings_that_stand_apart_teach_the_head_alone_and_the_others_writing_alone(training):
+    run = training(config(epochs=2, own_epochs=3, own_share=1.0, apart_share=0.4, batch=2))
+    apart = {run.layout.ask(run.train_set[n].question).prefix for n in run.schedule.apart}
+    assert len(apart) == 2
+    # Two epochs of 3 taught rankings, 2 a step, then three of the 2 that stand apart.
+    assert run.schedule.steps == 2 * 2 + 3
+    for step in range(run.schedule.steps):
+        lessons = [x for micro in run.stream(step).micro_batches for x in micro.lessons]
+        scored = [x for x in lessons if x.group.prefix in apart]
+        taught = [x for x in lessons if x.group.prefix not in apart]
+        assert len(scored) == (0 if step < 4 else 2)
+        assert all(x.ranks == (1, 2, 3) and x.taught == (0, 0, 0) for x in scored)
+        assert taught
+        assert all(x.ranks == (1, 1, 1) and all(x.taught) for x in taught)
+
+
+def test_the_head_reads_what_the_critic_writes_of_rankings_that_stand_apart(training):
+    run = training(config(own_epochs=1, own_share=1.0, apart_share=0.4))
+    written = run.own_critiques(1)
+    assert [n for n, row in enumerate(written) if row] == list(run.schedule.apart)
+    for number in run.schedule.apart:
+        suffixes = run.lesson(number, 1).group.suffixes
+        for place, ids in written[number].items():
+            assert suffixes[place][-len(ids) - 1 :] == (*ids, run.layout.end_id)
+
+
+def test_the_scalar_scorer_learns_from_every_ranking_whatever_stands_apart(training):
+    run = training(config(own_epochs=1, apart_share=0.4, critique_weight=0.0))
+    assert not run.schedule.apart
+    assert run.schedule.steps == 2
+
+
+@pytest.mark.parametrize("share", [0.01, 1.0])
+def test_a_share_apart_that_leaves_nothing_to_one_side_is_refused(training, share):
+    with pytest.raises(ConfigError, match="apart_share"):
+        training(config(own_epochs=1, apart_share=share))
 
 
 def test_foils_are_read_criticised_and_taught_like_other_answers(training):

@@ -5,8 +5,9 @@ pairs [P3]. In the first epochs the head reads true critiques (teacher forcing),
 share of the answers (`bare_share`), so that it learns to look at the answer too. In the
 `own_epochs` after them it reads, for a share of the answers (`own_share`), critiques that the
 critic itself wrote at the start of that epoch, because those are what it will read at work; only
-true ones are learned by heart. Spoiled answers (`foils`) may stand beside the ranked ones, other
-ones in every epoch.
+true ones are learned by heart. Some rankings may stand apart (`apart_share`): their critiques are
+never learned, and the head learns from them alone. Spoiled answers (`foils`) may stand beside the
+ranked ones, other ones in every epoch.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from drenpa.critic.foils import with_foils
 from drenpa.critic.layout import SLOTS
 from drenpa.critic.model import CriticModel
 from drenpa.critic.objective import critic_loss, critique_loss, pairs_in, pairs_right, score_loss
+from drenpa.critic.schedule import Schedule
 from drenpa.critic.score import HEAD, SETTINGS, Critic, CriticSettings, Written
 from drenpa.critic.watch import EpochWatch
 from drenpa.engine.adapters import (
@@ -268,7 +270,7 @@ class _Training:
                 "be none"
             )
         self.fitting = micro_batch_limit(network, engine, self._extent(), config.batch)
-        self.steps_an_epoch = -(-len(self.train_set) // config.batch)
+        self.schedule = self.scheduled()
         self._own: tuple[int, list[dict[int, tuple[int, ...]]]] = (-1, [])
         self.watch = EpochWatch(
             self.look,
@@ -278,6 +280,24 @@ class _Training:
             epochs=config.epochs,
             refresh_gap=config.refresh_gap,
             patience=config.patience,
+        )
+
+    def scheduled(self) -> Schedule:
+        """Return the order of the training; by lot, some rankings stand apart in it."""
+        numbers = range(len(self.train_set))
+        own_epochs = self.config.own_epochs if self.settings.writes else 0
+        share = self.config.apart_share if self.settings.writes else 0.0
+        paired = [n for n in numbers if len(set(self.train_set[n].ranks)) > 1]
+        order = torch.randperm(len(paired), generator=self.randomness("apart")).tolist()
+        apart = {paired[n] for n in order[: round(share * len(paired))]}
+        taught = tuple(n for n in numbers if n not in apart)
+        if share > 0 and not (apart and taught):
+            raise ConfigError(
+                f"{self.name}.apart_share: {share:g} of {len(paired)} rankings leaves {len(apart)} "
+                f"to score and {len(taught)} to learn writing from; neither may be none"
+            )
+        return Schedule(
+            taught, tuple(sorted(apart)), self.config.batch, self.config.epochs, own_epochs
         )
 
     @property
@@ -309,12 +329,11 @@ class _Training:
 
     def run(self) -> dict[str, Any]:
         """Train, measure, and write the artefact's files; return its summary."""
-        own_epochs = self.config.own_epochs if self.settings.writes else 0
         history = train_loop(
             Trainee(self.model, self.loss, self.engine),
             self.stream,
             self.config.train,
-            steps=self.steps_an_epoch * (self.config.epochs + own_epochs),
+            steps=self.schedule.steps,
             folder=self.folder,
             engine=self.engine,
             seed=self.seed,
@@ -322,7 +341,7 @@ class _Training:
         )
         if rank_and_world()[0] != 0:
             return {}
-        epochs = len(history) // self.steps_an_epoch
+        epochs = self.schedule.turn(len(history))[0]
         kept = self.watch.take_best(epochs) if self.watched else epochs
         self.save()
         table = self.measure()
@@ -335,7 +354,12 @@ class _Training:
         return {
             "questions": len(self.train_set),
             "answers": len(answers),
-            "pairs": sum(pairs_in(_ranks([e.ranks])) for e in self.train_set),
+            "pairs": sum(
+                pairs_in(_ranks([e.ranks]))
+                for n, e in enumerate(self.train_set)
+                if not self.schedule.only_teaches(n)
+            ),
+            "apart": len(self.schedule.apart),
             "too_long": self.too_long,
             "cut": sum(not read.whole for read in reads),
             "watched": len(self.watched),
@@ -379,17 +403,16 @@ class _Training:
         )
 
     def stream(self, step: int) -> StepWork[MicroBatch] | None:
-        """Return a step's lessons: each epoch in its own order, every question once.
+        """Return a step's lessons, as the schedule says.
 
         None where what was watched says that another epoch is not worth it.
         """
-        epoch, place = divmod(step, self.steps_an_epoch)
+        epoch, place = self.schedule.turn(step)
         between = place == 0 and epoch > 0 and bool(self.watched)
         if between and not from_first_process(lambda: self.watch.goes_on(epoch)):
             return None
-        order = torch.randperm(len(self.train_set), generator=self.randomness("order", epoch))
-        batch = order.tolist()[place * self.config.batch : (place + 1) * self.config.batch]
-        lessons = [self.lesson(number, epoch) for number in batch]
+        rankings = self.schedule.rankings(epoch, place, self.shuffled)
+        lessons = [self.lesson(number, epoch) for number in rankings]
         tokens = sum(sum(lesson.taught) for lesson in lessons)
         pairs = pairs_in(_ranks([lesson.ranks for lesson in lessons]))
         together = min(self.config.train.micro_batch, self.fitting)
@@ -407,17 +430,21 @@ class _Training:
         asked = self.layout.ask(example.question)
         reads = [self.layout.read(asked, answer) for answer in example.answers]
         critiques = [self.layout.critique(text) for text in example.critiques]
+        ranks = example.ranks
         if not self.settings.writes:
             replaced: dict[int, tuple[int, ...]] = dict.fromkeys(range(len(reads)), ())
+        elif self.schedule.only_teaches(number):
+            replaced, ranks = {}, (1,) * len(ranks)
         elif epoch >= self.config.epochs:
             replaced = self.own_critiques(epoch)[number]
         else:
             bare = self.by_lot(example, self.config.bare_share, "bare", epoch, number)
             replaced = dict.fromkeys(bare, ())
-        taught = [len(ids) + 1 if ids else 0 for ids in critiques]
+        learned = number not in self.schedule.apart
+        taught = [len(ids) + 1 if ids and learned else 0 for ids in critiques]
         for place, ids in replaced.items():
             critiques[place], taught[place] = ids, 0
-        return Lesson(self.layout.group(asked, reads, critiques), example.ranks, tuple(taught))
+        return Lesson(self.layout.group(asked, reads, critiques), ranks, tuple(taught))
 
     def example(self, number: int, epoch: int) -> Example:
         """Return a ranking with the epoch's foils."""
@@ -459,7 +486,9 @@ class _Training:
         """Write critiques of a share of each question's answers, drawn by lot."""
         examples = [self.example(number, epoch) for number in range(len(self.train_set))]
         places = [
-            self.by_lot(example, self.own_share(epoch), "own", epoch, number)
+            []
+            if self.schedule.only_teaches(number)
+            else self.by_lot(example, self.own_share(epoch), "own", epoch, number)
             for number, example in enumerate(examples)
         ]
         written = self.critic.write(
@@ -473,6 +502,11 @@ class _Training:
             [(place, one.ids) for place, one in zip(row, critiques, strict=True)]
             for row, critiques in zip(places, written, strict=True)
         ]
+
+    def shuffled(self, count: int, *parts: object) -> list[int]:
+        """Return the whole numbers below `count` in an order that the parts name."""
+        order: list[int] = torch.randperm(count, generator=self.randomness(*parts)).tolist()
+        return order
 
     def randomness(self, *parts: object) -> torch.Generator:
         """Return a generator seeded by the run's seed and the parts."""
