@@ -18,11 +18,19 @@ with one question. Validation groups, by which arms are chosen, are in no third.
 again. Each trained critic is left in its folder under `--out`, beside the pairs that it was tested
 on, as `drenpa critic card` and `eval` take them.
 
+With `--ranked N` all but N of the training rankings lose their order and keep their critiques: a
+note on an answer is had more easily than a comparison of several. The arm `apart` has the critic
+learn to write from those and to score from the N that stand apart (`critic.apart_share`); the
+scalar scorers learn from the N rankings alone, going over them as often as the critic's head does
+(`--passes`).
+
 Sets, what a preference means in each, and what the critiques are:
 
 - `dialogue` (UniEval, Topical-Chat): mean ratings "overall" by three people order six lines for one
   conversation, of which the last two turns are shown. Critique: a verdict from their ratings of
   engagement, coherence, naturalness and clarity, not of "overall", and the weakest of these.
+- `substance`: the same lines and preferences. Critique: whether people found in the line the fact
+  that its speaker had been given, which is not shown; a line that has none says little.
 - `acts` (UniEval, SFRES): the same of wordings of one dialogue act; informative and natural.
 - `shepherd`: people rated a model's answer, and ticked what is wrong with it; beside it stands a
   right answer. The right one is preferred to one rated 3 or less of 5 for relevance: inferred,
@@ -113,6 +121,7 @@ class Sizes:
 
 
 SIZES: Mapping[str, Sizes] = {
+    "substance": Sizes(dev=12, pool=48, train=32),
     "dialogue": Sizes(dev=12, pool=48, train=32),
     "acts": Sizes(dev=74, pool=360, train=160),
     "shepherd": Sizes(dev=0, pool=108, train=40),
@@ -131,6 +140,7 @@ class Arm:
     hide_share: of the questions, whose answers the head does not see, only the critiques.
     spread:     an answer's score is the mean over its likeliest critiques, weighed by their
                 probability, in training as well; see `spread`.
+    apart:      ranked answers' critiques are not learned; see `drenpa.critic.schedule`.
     crossed:    own critiques are written by a critic that has not learned those of the answer: one
                 of two, each trained on half of the rankings.
     writes:     false for the scalar scorer.
@@ -141,6 +151,7 @@ class Arm:
     taught: bool = False
     hide_share: float = 0.0
     spread: bool = False
+    apart: bool = False
     crossed: bool = False
     writes: bool = True
 
@@ -161,6 +172,7 @@ ARMS: Mapping[str, Arm] = {
     "spread": Arm(own_share=1.0, spread=True),
     "crossed": Arm(own_share=1.0, crossed=True),
     "both": Arm(own_share=1.0, spread=True, crossed=True),
+    "apart": Arm(own_share=1.0, apart=True),
     "scalar": Arm(writes=False),
 }
 
@@ -219,6 +231,7 @@ LINES = Scale(
     },
     (0.46, 0.87),
 )
+GROUNDED = Scale({"groundedness": (0, 1, "ungrounded")}, (0.5, 0.5))
 WORDINGS = Scale(
     {"naturalness": (1, 6, "unnatural"), "informativeness": (1, 6, "incomplete")}, (0.75, 0.9)
 )
@@ -251,6 +264,14 @@ def dialogue(data: Path) -> Iterator[Ranked]:
     for row in rated(file, "dialogue", LINES):
         turns = [line.strip() for line in row.question.splitlines() if line.strip()][-TURNS:]
         yield replace(row, question="Give the next line.\n" + "\n".join(f"- {t}" for t in turns))
+
+
+def substance(data: Path) -> Iterator[Ranked]:
+    """Yield the lines of `dialogue`, criticised by whether they hold a fact and nothing else."""
+    file = data / "preference" / "UniEval" / "topical_chat.json"
+    for row, shown in zip(rated(file, "substance", GROUNDED), dialogue(data), strict=True):
+        said = ["something" if text == "Good." else "nothing" for text in row.critiques]
+        yield replace(shown, source="substance", critiques=tuple(f"Says {what}." for what in said))
 
 
 def acts(data: Path) -> Iterator[Ranked]:
@@ -290,7 +311,13 @@ def ranks_of(scores: Sequence[float]) -> tuple[int, ...]:
     return tuple(ranks)
 
 
-SETS = {"dialogue": dialogue, "acts": acts, "shepherd": shepherd, "hhh": hhh}
+SETS = {
+    "dialogue": dialogue,
+    "substance": substance,
+    "acts": acts,
+    "shepherd": shepherd,
+    "hhh": hhh,
+}
 
 
 def ranked(
@@ -584,6 +611,9 @@ class Setting:
     bare_share: float = 0.25
     critique_weight: float = 2.0
     rank: int = 16
+    passes: int = EPOCHS + 1
+    ranked: int | None = None
+    measured: tuple[str, ...] = ("dev", "test")
 
 
 def prepared(setting: Setting, arm: Arm, train: Sequence[Ranked], seed: int, name: str) -> Trial:
@@ -597,9 +627,10 @@ def prepared(setting: Setting, arm: Arm, train: Sequence[Ranked], seed: int, nam
             checkpoint_every=10_000,
             lora=LoraConfig(rank=setting.rank, alpha=2.0 * setting.rank),
         ),
-        epochs=EPOCHS if arm.writes else EPOCHS + 1,
-        own_epochs=1 if arm.writes else 0,
+        epochs=EPOCHS if arm.writes else setting.passes,
+        own_epochs=(setting.passes if arm.apart else 1) if arm.writes else 0,
         own_share=arm.own_share,
+        apart_share=1.0 if arm.apart else 0.0,
         bare_share=setting.bare_share,
         batch=setting.batch,
         critique_weight=setting.critique_weight if arm.writes else 0.0,
@@ -633,12 +664,13 @@ def prepared(setting: Setting, arm: Arm, train: Sequence[Ranked], seed: int, nam
 
 def train(run: Trial, first: int, epochs: int) -> None:
     """Train for some epochs, from the `first` on."""
-    skipped = first * run.steps_an_epoch
+    skipped = sum(run.schedule.steps_in(epoch) for epoch in range(first))
+    steps = sum(run.schedule.steps_in(epoch) for epoch in range(first, first + epochs))
     train_loop(
         Trainee(run.model, run.loss, run.engine),
         lambda step: run.stream(step + skipped),
         run.config.train,
-        steps=epochs * run.steps_an_epoch,
+        steps=steps,
         folder=run.folder,
         engine=run.engine,
         seed=run.seed,
@@ -651,7 +683,10 @@ def trained(setting: Setting, name: str, rows: Sequence[Ranked], seed: int) -> T
     arm = ARMS[name]
     run = prepared(setting, arm, rows, seed, name)
     if not arm.writes:
-        train(run, 0, EPOCHS + 1)
+        train(run, 0, setting.passes)
+        return run
+    if arm.apart:
+        train(run, 0, EPOCHS + setting.passes)
         return run
     common = setting.out / f"seed-{seed}" / "common.safetensors"
     taught(run, common, lambda: prepared(setting, Arm(), rows, seed, "shared"))
@@ -691,16 +726,18 @@ def crossed(setting: Setting, rows: Sequence[Ranked], seed: int) -> tuple[Critic
     return tuple(found)
 
 
-def measured(critic: Critic, rows: Sequence[Ranked], seed: int, samples: int) -> dict[str, Any]:
+def measured(
+    critic: Critic, rows: Sequence[Ranked], seed: int, samples: int, *, weighed: bool
+) -> dict[str, Any]:
     """Return the scores [Q][K] of rankings by what the head reads; with samples, also the mean over
-    sampled critiques, its own and another answer's."""
+    sampled critiques, its own and another answer's, and if asked for that of the likeliest."""
     examples = examples_of(rows)
     written, told = measure(critic, examples, seed=seed)
     for row, line in zip(rows[:2], written, strict=False):
         for answer, critique, one in zip(row.answers, row.critiques, line, strict=True):
             print(f"  {row.source}: {answer[:60]!r} | {critique} | {one.text} {one.score:.2f}")
     found: dict[str, Any] = dict(told)
-    if critic.writes:
+    if critic.writes and weighed:
         asked, shown = [row.question for row in rows], [row.answers for row in rows]
         likely = spread(critic, asked, shown)
         found["spread"] = [[sum(w * s for w, _, s in some) for some in line] for line in likely]
@@ -794,6 +831,11 @@ def run_arm(
     rows = [row for each in parts.values() for row in each.train]
     order = random.Random(seed)
     order.shuffle(rows)
+    if setting.ranked is not None:
+        # The first of them keep their order: every arm of a seed learns from the same pairs.
+        others = [replace(row, ranks=(1,) * len(row.ranks)) for row in rows[setting.ranked :]]
+        scalar = name == "trl" or not ARMS[name].writes
+        rows = rows[: setting.ranked] + ([] if scalar else others)
     if name == "trl":
         yield from run_peer(setting, rows, parts, seed, python)
         return
@@ -802,12 +844,13 @@ def run_arm(
     spent = time.process_time() - began
     keep(run, parts)
     for set_name, each in parts.items():
-        for part in ("dev", "test"):
+        for part in setting.measured:
             tested = getattr(each, part)
             if tested:
                 several = samples if part == "test" and each.train and name in SAMPLED else 0
                 began = time.process_time()
-                scores = measured(run.critic, tested, seed, several)
+                weighed = not ARMS[name].apart
+                scores = measured(run.critic, tested, seed, several, weighed=weighed)
                 took = time.process_time() - began
                 print(f"{name} {seed} {set_name} {part}: {took:.0f} s", flush=True)
                 yield row_of(name, seed, part, tested, scores) | {"train_s": round(spent)}
@@ -819,7 +862,7 @@ def run_peer(
     """Let the other interpreter do the same work, and read what came of it.
 
     It encodes pairs, the others rankings; so that every answer is seen as often by all, a ranking
-    of K answers gives as many pairs as make its answers stand in `EPOCHS + 1` of them on average.
+    of K answers gives as many pairs as make its answers stand in `passes` of them on average.
     """
     scratch = setting.out / f"seed-{seed}" / "peer"
     scratch.mkdir(parents=True, exist_ok=True)
@@ -827,7 +870,7 @@ def run_peer(
     pairs = []
     for row in rows:
         known = pairs_of(row.ranks)
-        wanted = round((EPOCHS + 1) * len(row.answers) / 2)
+        wanted = round(setting.passes * len(row.answers) / 2)
         rounds = -(-wanted // len(known))
         drawn = [pair for _ in range(rounds) for pair in lot.sample(known, len(known))]
         pairs += [
@@ -840,7 +883,7 @@ def run_peer(
         for name, each in parts.items()
         for part in ("dev", "test")
     }
-    steps = (EPOCHS + 1) * -(-len(rows) // setting.batch)
+    steps = setting.passes * -(-len(rows) // setting.batch)
     given = {
         "model": str(setting.model),
         "batch": max(1, round(len(pairs) / steps)),
@@ -1067,19 +1110,32 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--arms", nargs="*", choices=[*ARMS, "trl"], default=[*ARMS])
     parser.add_argument("--sets", nargs="+", choices=SETS, default=[*SETS])
+    parser.add_argument("--ranked", type=int, help="training rankings that keep their order")
+    parser.add_argument("--passes", type=int, default=EPOCHS + 1, help="over the ranked ones")
+    parser.add_argument("--batch", type=int, default=Setting.batch)
     parser.add_argument(
         "--samples", type=int, default=0, help="critiques whose scores are averaged"
     )
     parser.add_argument("--peer-python", default="", help="an interpreter with TRL, for arm trl")
+    parser.add_argument("--measured", nargs="+", choices=["dev", "test"], default=["dev", "test"])
     parser.add_argument("--part", choices=["dev", "test"], default="test")
     parser.add_argument("--plot", type=Path, help="a file for the chart; needs matplotlib")
     parser.add_argument("--plotted", choices=[*SETS], default="dialogue")
     given = parser.parse_args()
     rows = list(json_lines(given.rows)) if given.rows.is_file() else []
     learned = "+".join(name for name in given.sets if SIZES[name].train)
+    if given.ranked is not None:
+        learned += f", {given.ranked} ranked"
     done = {(row["model"], row["trained"], row["arm"], row["seed"]) for row in rows}
     if given.model:
-        setting = Setting(given.model, given.out / given.name / learned)
+        setting = Setting(
+            given.model,
+            given.out / given.name / learned.replace(", ", "-").replace(" ", "-"),
+            batch=given.batch,
+            passes=given.passes,
+            ranked=given.ranked,
+            measured=tuple(given.measured),
+        )
         sets = {name: list(SETS[name](given.data)) for name in given.sets}
         for seed in given.seeds:
             parts = {name: parted(found, SIZES[name], seed) for name, found in sets.items()}

@@ -13,6 +13,7 @@ import pytest
 import torch
 from benchmarks.critic_gate import claims, gate_figures
 from benchmarks.critic_human import (
+    ARMS,
     EPOCHS,
     LINES,
     SETS,
@@ -94,6 +95,17 @@ def test_the_critique_that_agrees_best_with_the_ranking_is_kept_or_none():
     assert agreeing([[0.0, 1.0], [2.0, 1.0]], (1, 2), 0) == 1
     assert agreeing([[0.0, 1.0], [0.5, 1.0]], (1, 2), 0) is None
     assert agreeing([[0.0, 1.0], [2.0, 1.0]], (1, 1), 0) is None
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+def test_rankings_that_keep_their_order_stand_apart_and_the_others_teach_writing(
+    tiny_folder, tmp_path
+):
+    rows = rankings(6)
+    rows = [*rows[:2], *(replace(row, ranks=(1, 1, 1)) for row in rows[2:])]
+    run = prepared(Setting(tiny_folder(), tmp_path, passes=3), ARMS["apart"], rows, 1, "apart")
+    assert (run.schedule.apart, run.schedule.taught) == ((0, 1), (2, 3, 4, 5))
+    assert run.schedule.own_epochs == 3
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
@@ -209,7 +221,8 @@ def test_the_rows_that_were_run_are_of_the_pairs_that_the_sets_still_have():
 
 @pytest.mark.skipif(not DATA.is_dir(), reason=f"no data at {DATA}; set DRENPA_SHARED")
 @pytest.mark.parametrize(
-    ("name", "least"), [("shepherd", 200), ("hhh", 100), ("dialogue", 60), ("acts", 400)]
+    ("name", "least"),
+    [("shepherd", 200), ("hhh", 100), ("dialogue", 60), ("substance", 60), ("acts", 400)],
 )
 def test_the_real_sets_become_rankings_that_can_be_tested_on(name, least):
     rows = list(SETS[name](DATA))
