@@ -161,7 +161,7 @@ def _print_machine(machine: Machine, recipe: Recipe | None, console: Console) ->
         table.add_row("GPU", _plain("none that torch can use"))
     table.add_row(
         "bfloat16",
-        _plain(f"{machine.bf16_speed:.1f} times the speed of float32 (a product of 512 x 512)"),
+        _plain(f"{machine.bf16_speed:.2g} times the speed of float32 (a product of 512 x 512)"),
     )
     table.add_row(
         "precision", _plain(f"{pick_dtype('auto', pick_device('auto'))} where it is left to drenpa")
@@ -345,7 +345,7 @@ def _speed_warnings(machine: Machine, recipe: Recipe | None) -> Iterator[str]:
     dtype = recipe.engine.dtype if recipe is not None else "auto"
     if dtype == "bfloat16" and machine.bf16_speed < 0.7:
         yield (
-            f"bfloat16 runs at {machine.bf16_speed:.1f} times the speed of float32 here; "
+            f"bfloat16 runs at {machine.bf16_speed:.2g} times the speed of float32 here; "
             "engine.dtype: auto takes the faster one; float32 needs twice the memory for weights"
         )
 
