@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,6 +52,9 @@ class PlainBatch:
 
     def __init__(self, backbone: Backbone) -> None:
         self._backbone = backbone
+        # transformers 5.24 gave the argument a shorter name.
+        taken = inspect.signature(backbone.trunk.forward).parameters
+        self._cache_name = "cache" if "cache" in taken else "past_key_values"
         self._cache = DynamicCache()
         self._real_NS = torch.empty(0, 0, dtype=torch.long)
 
@@ -83,8 +87,8 @@ class PlainBatch:
             input_ids=ids_NT,
             attention_mask=self._real_NS,
             position_ids=positions_NT,
-            past_key_values=self._cache,
             use_cache=True,
+            **{self._cache_name: self._cache},
         )
         return cast(Tensor, out.last_hidden_state[:, -1])
 
