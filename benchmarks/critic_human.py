@@ -600,7 +600,12 @@ def agreeing(scores_TK: Sequence[Sequence[float]], ranks: Sequence[int], place: 
 
 @dataclass(frozen=True)
 class Setting:
-    """What all arms have in common."""
+    """What all arms have in common.
+
+    passes:   over the rankings the head learns from, of the scalar scorers and the arm `apart`.
+    ranked:   how many of the training rankings keep their order; None, all.
+    measured: the parts that a trained arm is put to.
+    """
 
     model: Path
     out: Path
@@ -614,6 +619,9 @@ class Setting:
     passes: int = EPOCHS + 1
     ranked: int | None = None
     measured: tuple[str, ...] = ("dev", "test")
+
+
+UNUSUAL = {"ranked": Setting.ranked, "passes": Setting.passes, "batch": Setting.batch}
 
 
 def prepared(setting: Setting, arm: Arm, train: Sequence[Ranked], seed: int, name: str) -> Trial:
@@ -881,7 +889,7 @@ def run_peer(
     tests = {
         f"{name}/{part}": [(row.question, row.answers) for row in getattr(each, part)]
         for name, each in parts.items()
-        for part in ("dev", "test")
+        for part in setting.measured
     }
     steps = setting.passes * -(-len(rows) // setting.batch)
     given = {
@@ -906,7 +914,7 @@ def run_peer(
         raise SystemExit(f"the peer failed:\n{done.stderr[-4000:]}")
     scores = read_json(scratch / "scores.json")
     for name, each in parts.items():
-        for part in ("dev", "test"):
+        for part in setting.measured:
             if tested := getattr(each, part):
                 yield row_of("trl", seed, part, tested, {"none": scores[f"{name}/{part}"]})
 
@@ -1111,7 +1119,7 @@ def main() -> None:
     parser.add_argument("--arms", nargs="*", choices=[*ARMS, "trl"], default=[*ARMS])
     parser.add_argument("--sets", nargs="+", choices=SETS, default=[*SETS])
     parser.add_argument("--ranked", type=int, help="training rankings that keep their order")
-    parser.add_argument("--passes", type=int, default=EPOCHS + 1, help="over the ranked ones")
+    parser.add_argument("--passes", type=int, default=Setting.passes, help="over the ranked ones")
     parser.add_argument("--batch", type=int, default=Setting.batch)
     parser.add_argument(
         "--samples", type=int, default=0, help="critiques whose scores are averaged"
@@ -1124,8 +1132,10 @@ def main() -> None:
     given = parser.parse_args()
     rows = list(json_lines(given.rows)) if given.rows.is_file() else []
     learned = "+".join(name for name in given.sets if SIZES[name].train)
-    if given.ranked is not None:
-        learned += f", {given.ranked} ranked"
+    # What differs from the usual is part of the name: or its rows would be taken for those.
+    for name, usual in UNUSUAL.items():
+        if (value := getattr(given, name)) != usual:
+            learned += f", {name} {value}"
     done = {(row["model"], row["trained"], row["arm"], row["seed"]) for row in rows}
     if given.model:
         setting = Setting(
