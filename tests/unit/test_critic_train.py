@@ -242,6 +242,13 @@ def test_rankings_that_stand_apart_teach_the_head_alone_and_the_others_writing_a
         assert all(x.ranks == (1, 1, 1) and all(x.taught) for x in taught)
 
 
+def test_of_a_step_without_pairs_no_accuracy_is_told(training):
+    run = training(config(own_epochs=1, own_share=1.0, apart_share=0.4, batch=5))
+    told = [run.loss(run.model, run.stream(step).micro_batches[0]).metrics for step in (0, 1)]
+    assert set(told[0]) == {"critique_loss"}
+    assert set(told[1]) == {"critique_loss", "score_loss", "pair_accuracy"}
+
+
 def test_the_head_reads_what_the_critic_writes_of_rankings_that_stand_apart(training):
     run = training(config(own_epochs=1, own_share=1.0, apart_share=0.4))
     written = run.own_critiques(1)
@@ -329,7 +336,8 @@ def test_a_scalar_scorer_reads_no_critiques_and_learns_none(training):
     asked = run.layout.ask(run.train_set[0].question)
     expected = (*run.layout.read(asked, run.train_set[0].answers[0]).ids, run.layout.end_id)
     assert lesson.group.suffixes[0] == expected
-    assert "critique_loss" in run.loss(run.model, run.stream(0).micro_batches[0]).metrics
+    told = run.loss(run.model, run.stream(0).micro_batches[0]).metrics
+    assert set(told) == {"score_loss", "pair_accuracy"}
 
 
 def test_a_critic_learns_an_order_that_can_be_learned(corpus, tiny_folder, tmp_path):

@@ -21,6 +21,7 @@ from drenpa.core.errors import ModelError
 from drenpa.engine.models import (
     WHEEL_MODELS,
     WheelModel,
+    _multiplies_bfloat16,
     cache_folder,
     is_local,
     load_model,
@@ -237,8 +238,9 @@ def gguf_file(llama, tmp_path_factory) -> Path:
     return path
 
 
-def test_a_gguf_file_becomes_a_plain_folder_that_says_the_same(gguf_file, llama, cache):
+def test_a_gguf_file_becomes_a_plain_folder_that_says_the_same(gguf_file, llama, cache, capfd):
     folder = resolve_model(str(gguf_file))
+    assert capfd.readouterr().err == ""  # no bar of a library's between ours
     assert folder.parent == cache / "models"
     assert "quantization_config" not in json.loads((folder / "config.json").read_text())
     model = load_model(folder, dtype="float32", device=CPU)
@@ -367,6 +369,30 @@ def test_the_precision_left_to_drenpa_is_bfloat16_where_the_processor_multiplies
     words = set(told.read_text().split())
     expected = "bfloat16" if words & {"avx512_bf16", "amx_bf16", "bf16"} else "float32"
     assert pick_dtype("auto", torch.device("cpu")) == expected
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("flags : fpu avx2 avx512f", "float32"),
+        ("flags : fpu avx512_bf16 amx_tile", "bfloat16"),
+        ("Features : fp asimd bf16 i8mm", "bfloat16"),
+        (None, "float32"),
+    ],
+)
+def test_under_a_torch_that_cannot_tell_the_kernel_is_asked_for_the_instructions(
+    flags, expected, tmp_path, monkeypatch
+):
+    file = tmp_path / "cpuinfo"
+    if flags is not None:
+        file.write_text(flags)
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    monkeypatch.setattr("drenpa.engine.models._CPUINFO", file)
+    _multiplies_bfloat16.cache_clear()
+    try:
+        assert pick_dtype("auto", torch.device("cpu")) == expected
+    finally:
+        _multiplies_bfloat16.cache_clear()
 
 
 @pytest.mark.parametrize("name", ["bfloat16", "float32"])

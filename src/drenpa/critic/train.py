@@ -393,14 +393,14 @@ class _Training:
             critique_weight=self.config.critique_weight,
             score_weight=self.config.score_weight,
         )
-        return LossSum(
-            loss,
-            {
-                "critique_loss": critique.detach() / max(micro.tokens, 1),
-                "score_loss": score.detach() / max(micro.pairs, 1),
-                "pair_accuracy": pairs_right(scores_QK, ranks_QK) / max(micro.pairs, 1),
-            },
-        )
+        # Where a step has no critiques or no pairs, nothing is told of them: 0 would be a figure.
+        metrics = {}
+        if micro.tokens:
+            metrics["critique_loss"] = critique.detach() / micro.tokens
+        if micro.pairs:
+            metrics["score_loss"] = score.detach() / micro.pairs
+            metrics["pair_accuracy"] = pairs_right(scores_QK, ranks_QK) / micro.pairs
+        return LossSum(loss, metrics)
 
     def stream(self, step: int) -> StepWork[MicroBatch] | None:
         """Return a step's lessons, as the schedule says.
