@@ -70,6 +70,13 @@ def test_a_critic_is_a_scorer_of_every_answer_the_empty_one_too(critic):
     assert scores.seconds > 0
 
 
+def test_it_tells_how_many_critiques_are_written_where_it_is_asked_to(critic, capsys):
+    critic.write(QUESTIONS, ANSWERS)
+    assert capsys.readouterr().err == ""
+    critic.write(QUESTIONS, ANSWERS, label="critiques")
+    assert capsys.readouterr().err.splitlines()[-1].startswith("critiques 5/5 ")
+
+
 @pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
 @pytest.mark.parametrize("limit", [1, 6, 60])
 def test_the_live_score_is_that_of_the_row_read_again(tiny_folder, family, limit):

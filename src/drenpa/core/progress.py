@@ -42,10 +42,13 @@ class Track:
 
 
 @contextmanager
-def track(label: str, total: int) -> Iterator[Track]:
-    """Show progress on standard error while the block runs."""
+def track(label: str, total: int, *, within: bool = False) -> Iterator[Track]:
+    """Show progress on standard error while the block runs.
+
+    within: other work is shown around it. A terminal has room for one bar, so this one gets lines.
+    """
     work = Track(label, total)
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and not within:
         with _bar(work):
             yield work
     else:

@@ -11,7 +11,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +21,7 @@ import torch
 from drenpa.config import EngineConfig
 from drenpa.core.artefacts import MANIFEST, Artefact, open_artefact
 from drenpa.core.errors import ArtefactError, ModelError
+from drenpa.core.progress import track
 from drenpa.core.prompts import Prompt
 from drenpa.core.roles import Finish, Sampling, Scores
 from drenpa.critic.layout import Asked, Layout, Read
@@ -112,8 +113,12 @@ class Critic:
         temperature: float = 0.0,
         seed: int = 0,
         key: tuple[int, ...] = (),
+        label: str = "",
     ) -> list[list[Written]]:
-        """Return [Q][G] critiques with their scores; see `score` for what is too long."""
+        """Return [Q][G] critiques with their scores; see `score` for what is too long.
+
+        label: under which progress is shown; none is without one.
+        """
         written = [[UNSCORED] * len(row) for row in answers]
         places, groups = [], []
         for number, asked, reads in self._readable(questions, answers):
@@ -126,7 +131,9 @@ class Critic:
         )
         chat = self.layout.chat
         limits = decode_limits(self.model.model, self.engine, groups, sampling)
-        with self._working():
+        count = sum(len(group.suffixes) for group in groups)
+        shown = track(label, count, within=True) if label else nullcontext()
+        with self._working(), shown as progress:
             sampled = sample(
                 self.model.model,
                 groups,
@@ -138,6 +145,7 @@ class Critic:
                 max_rows=limits.rows,
                 max_tokens=limits.tokens,
                 cuda_graphs=self.engine.cuda_graphs,
+                told=progress.advance if progress else None,
             )
             for number, rows in zip(places, sampled, strict=True):
                 states = [row.closing_state for row in rows if row.closing_state is not None]

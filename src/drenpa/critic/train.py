@@ -497,6 +497,7 @@ class _Training:
             temperature=OWN_TEMPERATURE,
             seed=seed_of(self.seed, "own critiques"),
             key=(epoch,),
+            label=f"{self.name}: its own critiques",
         )
         return [
             [(place, one.ids) for place, one in zip(row, critiques, strict=True)]
@@ -531,7 +532,8 @@ class _Training:
     def measure(self) -> dict[str, Any]:
         """Write the accuracies on held-out questions and the critiques of their answers."""
         examples = self.held_out
-        written, scores = measure(self.critic, examples, seed=self.seed)
+        label = f"{self.name}: critiques of held-out answers"
+        written, scores = measure(self.critic, examples, seed=self.seed, label=label)
         table = accuracy_table(examples, scores, used=self.used)
         write_text(self.folder / "accuracy.json", json.dumps(table, indent=2, ensure_ascii=False))
         if self.critic.writes:
@@ -540,10 +542,11 @@ class _Training:
 
 
 def measure(
-    critic: Critic, examples: Sequence[Example], *, seed: int
+    critic: Critic, examples: Sequence[Example], *, seed: int, label: str = ""
 ) -> tuple[list[list[Written]], dict[Source, list[list[float]]]]:
     """Score the examples' answers with their own, the true, no, and each other's critiques.
 
+    label:   under which it is shown how far the writing is.
     returns: the critiques written (empty for a scorer that writes none), and scores [Q][K] per
              source. A scorer that writes none is measured as it is used, without. An answer that
              has no true critique has no gold score.
@@ -554,7 +557,7 @@ def measure(
     scores: dict[Source, list[list[float]]] = {"none": critic.reread(questions, answers, empty)}
     if not critic.writes:
         return [], scores
-    written = critic.write(questions, answers)
+    written = critic.write(questions, answers, label=label)
     gold = [[critic.layout.critique(text) for text in example.critiques] for example in examples]
     generator = torch.Generator().manual_seed(seed_of(seed, "shuffle"))
     shuffled = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -63,6 +63,7 @@ def sample(
     max_rows: int = 64,
     max_tokens: int | None = None,
     cuda_graphs: bool = True,
+    told: Callable[[int], None] | None = None,
 ) -> list[list[SampledRow]]:
     """Continue every row until a stop token or `max_new_tokens`; return rows as [group][row].
 
@@ -75,6 +76,7 @@ def sample(
     max_tokens: tokens whose keys and values are held at once, rows at their full length and room
               ahead included; None does not ask. Some rows of one group are always let in.
     cuda_graphs: on CUDA, record steps over the same rows and replay them.
+    told:     called with how many rows have just left the batch.
     raises:   ConfigError for impossible sampling values or max_rows; ModelError for a model without
               trunk and head.
 
@@ -92,7 +94,10 @@ def sample(
     with settled_adapters(model):
         while waiting or run.live:
             run.admit(_next_in_line(waiting, run, max_rows, max_tokens))
+            before = len(run.live)
             run.step()
+            if told is not None and len(run.live) < before:
+                told(before - len(run.live))
     return results
 
 
