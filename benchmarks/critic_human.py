@@ -24,18 +24,7 @@ learn to write from those and to score from the N that stand apart (`critic.apar
 scalar scorers learn from the N rankings alone, going over them as often as the critic's head does
 (`--passes`).
 
-Sets, what a preference means in each, and what the critiques are:
-
-- `dialogue` (UniEval, Topical-Chat): mean ratings "overall" by three people order six lines for one
-  conversation, of which the last two turns are shown. Critique: a verdict from their ratings of
-  engagement, coherence, naturalness and clarity, not of "overall", and the weakest of these.
-- `substance`: the same lines and preferences. Critique: whether people found in the line the fact
-  that its speaker had been given, which is not shown; a line that has none says little.
-- `acts` (UniEval, SFRES): the same of wordings of one dialogue act; informative and natural.
-- `shepherd`: people rated a model's answer, and ticked what is wrong with it; beside it stands a
-  right answer. The right one is preferred to one rated 3 or less of 5 for relevance: inferred,
-  nobody compared the two. Critique: what they ticked; of the right answer, that it is right.
-- `hhh`: people chose one of two answers. No critiques; tested on alone.
+Which sets there are stands in `critic_sets.py`, and how the rows are told in `critic_told.py`.
 """
 
 from __future__ import annotations
@@ -44,7 +33,6 @@ import argparse
 import json
 import os
 import random
-import re
 import subprocess
 import sys
 import time
@@ -54,12 +42,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from critic_sets import SETS, SIZES, Parts, Ranked, clear_pairs, json_lines, parted, read_json
+from critic_told import plot, shown, told
 from torch.nn.utils.rnn import pad_sequence
 
 from drenpa.config import CriticConfig, EngineConfig, LoraConfig, TrainConfig
 from drenpa.core.prompts import Prompt
 from drenpa.core.roles import Sampling
-from drenpa.core.statistics import Scored, interval, paired_difference
 from drenpa.critic.accuracy import right_order
 from drenpa.critic.examples import Example, Examples, pairs_of
 from drenpa.critic.objective import score_loss
@@ -76,57 +65,11 @@ EPOCHS = 3
 """On people's critiques; the last one differs by arm."""
 SAMPLED = ("half", "own")
 """Arms in which several critiques are sampled for each answer and their scores averaged."""
-LEAST_APART = 0.5
-"""Mean ratings nearer than this are a tie: three raters do not tell them apart."""
-LONGEST = 45
-"""Words of a question or an answer of Shepherd and HHH; longer ones cost more than there is."""
-TURNS = 2
 PROMPT = "Say how good the answer is.\n\nQuestion: {question}\n\nAnswer: {answer}"
 """Shorter than the critic's own, which costs more than it gives where critiques are so short."""
-FOLDS = 3
-HHH = re.compile(
-    r"###The instruction to evaluate:\n(.*?)\n\n"
-    r"###Response to evaluate:\n(.*?)\n\n###Score Rubrics",
-    re.S,
-)
-
-
-@dataclass(frozen=True)
-class Ranked:
-    """Answers to one question with ranks, 1 the best, and people's critiques where there are some.
-
-    group:   what no split may cut.
-    ratings: people's mean ratings, where ranks come from these.
-    """
-
-    source: str
-    group: str
-    question: str
-    answers: tuple[str, ...]
-    ranks: tuple[int, ...]
-    critiques: tuple[str, ...]
-    ratings: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """How many groups of a set go where; what is tested on is a third of the pool.
-
-    train: of the rest of the pool, at most.
-    """
-
-    dev: int
-    pool: int
-    train: int
-
-
-SIZES: Mapping[str, Sizes] = {
-    "substance": Sizes(dev=12, pool=48, train=32),
-    "dialogue": Sizes(dev=12, pool=48, train=32),
-    "acts": Sizes(dev=74, pool=360, train=160),
-    "shepherd": Sizes(dev=0, pool=108, train=40),
-    "hhh": Sizes(dev=0, pool=60, train=0),
-}
+SHORT = 14
+"""Tokens of a critique, at most; of a set in `TOKENS`, so many."""
+TOKENS: Mapping[str, int] = {"grounded": 28, "graded": 28}
 
 
 @dataclass(frozen=True)
@@ -175,197 +118,6 @@ ARMS: Mapping[str, Arm] = {
     "apart": Arm(own_share=1.0, apart=True),
     "scalar": Arm(writes=False),
 }
-
-
-def shepherd(data: Path) -> Iterator[Ranked]:
-    """Yield a right answer above each answer that people rated low, with what they ticked."""
-    for row in json_lines(data / "critique" / "Shepherd" / "human_data_raw.jsonl"):
-        told, said = row["metadata"], row["latestLabel"]["jsonResponse"]
-        label = said.get("CLASSIFICATION_JOB_1")
-        good, candidate = told["output_correct"].strip(), told["output_candidate"].strip()
-        if not label or not good or not candidate or good == candidate:
-            continue
-        if int(label["categories"][0]["name"][0]) <= 3:
-            ticked = said.get("CLASSIFICATION_JOB_0", {}).get("categories", [])
-            wrong = ", ".join(one["categoryName"].lower() for one in ticked) or "something"
-            texts = told["context"].strip(), good, candidate
-            if max(len(text.split()) for text in texts) <= LONGEST:
-                critiques = ("Right.", f"Wrong: {wrong}.")
-                yield ranked("shepherd", texts[0], (good, candidate), (1, 2), critiques)
-
-
-def hhh(data: Path) -> Iterator[Ranked]:
-    """Yield the answer that people chose above the one that they did not."""
-    for row in read_json(data / "preference" / "prometheus" / "hhh_alignment_eval.json"):
-        chosen, rejected = (
-            HHH.search(row[f"{name}_instruction"]) for name in ("chosen", "rejected")
-        )
-        if chosen and rejected and chosen[1] == rejected[1]:
-            texts = chosen[1].strip(), chosen[2].strip(), rejected[2].strip()
-            if (
-                all(texts)
-                and texts[1] != texts[2]
-                and max(len(t.split()) for t in texts) <= LONGEST
-            ):
-                yield ranked("hhh", texts[0], texts[1:], (1, 2), ("", ""))
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How the ratings of a set are put into words.
-
-    qualities: the ends of each scale, and what is said of an answer where it is the weakest.
-    bounds:    a third of the set's answers has a mean rating, from 0 to 1, below each of the two.
-    """
-
-    qualities: Mapping[str, tuple[int, int, str]]
-    bounds: tuple[float, float]
-
-
-LINES = Scale(
-    {
-        "engagingness": (1, 3, "dull"),
-        "coherence": (1, 3, "incoherent"),
-        "naturalness": (1, 3, "unnatural"),
-        "understandability": (0, 1, "unclear"),
-    },
-    (0.46, 0.87),
-)
-GROUNDED = Scale({"groundedness": (0, 1, "ungrounded")}, (0.5, 0.5))
-WORDINGS = Scale(
-    {"naturalness": (1, 6, "unnatural"), "informativeness": (1, 6, "incomplete")}, (0.75, 0.9)
-)
-
-
-def in_words(scores: Mapping[str, float], scale: Scale) -> str:
-    """Put people's mean ratings into a verdict and its reason; "overall" is no part of it.
-
-    >>> in_words({"engagingness": 1.0, "coherence": 2.0, "overall": 5.0}, LINES)
-    'Poor: dull.'
-    >>> in_words({"engagingness": 3.0, "coherence": 3.0}, LINES)
-    'Good.'
-    """
-    places = {
-        name: (scores[name] - low) / (high - low)
-        for name, (low, high, _) in scale.qualities.items()
-        if name in scores
-    }
-    mean = sum(places.values()) / len(places)
-    if mean >= scale.bounds[1]:
-        return "Good."
-    weakest = min(places, key=lambda name: places[name])
-    verdict = "Poor" if mean < scale.bounds[0] else "Middling"
-    return f"{verdict}: {scale.qualities[weakest][2]}."
-
-
-def dialogue(data: Path) -> Iterator[Ranked]:
-    """Yield six systems' next lines of a conversation, in the order of their mean rating."""
-    file = data / "preference" / "UniEval" / "topical_chat.json"
-    for row in rated(file, "dialogue", LINES):
-        turns = [line.strip() for line in row.question.splitlines() if line.strip()][-TURNS:]
-        yield replace(row, question="Give the next line.\n" + "\n".join(f"- {t}" for t in turns))
-
-
-def substance(data: Path) -> Iterator[Ranked]:
-    """Yield the lines of `dialogue`, criticised by whether they hold a fact and nothing else."""
-    file = data / "preference" / "UniEval" / "topical_chat.json"
-    for row, shown in zip(rated(file, "substance", GROUNDED), dialogue(data), strict=True):
-        said = ["something" if text == "Good." else "nothing" for text in row.critiques]
-        yield replace(shown, source="substance", critiques=tuple(f"Says {what}." for what in said))
-
-
-def acts(data: Path) -> Iterator[Ranked]:
-    """Yield several systems' wordings of one dialogue act, in the order of their mean rating."""
-    for row in rated(data / "preference" / "UniEval" / "sfres.json", "acts", WORDINGS):
-        yield replace(row, question=f"Say in one sentence: {row.question}")
-
-
-def rated(file: Path, name: str, scale: Scale) -> Iterator[Ranked]:
-    """Put outputs for one source together and rank them; distinct outputs only."""
-    outputs: dict[str, dict[str, Mapping[str, float]]] = {}
-    for row in read_json(file):
-        text = row["system_output"].strip()
-        if text:
-            outputs.setdefault(row["source"].strip(), {})[text] = row["scores"]
-    for source, found in outputs.items():
-        ratings = tuple(scores["overall"] for scores in found.values())
-        ranks = ranks_of(ratings)
-        if len(set(ranks)) > 1:
-            said = tuple(in_words(scores, scale) for scores in found.values())
-            yield replace(ranked(name, source, tuple(found), ranks, said), ratings=ratings)
-
-
-def ranks_of(scores: Sequence[float]) -> tuple[int, ...]:
-    """Rank scores, the highest first; one that is nearer than `LEAST_APART` to the first of a rank
-    shares it.
-
-    >>> ranks_of([1.0, 4.0, 3.7, 3.2])
-    (3, 1, 1, 2)
-    """
-    ranks = [0] * len(scores)
-    rank, first = 0, float("inf")
-    for place in sorted(range(len(scores)), key=lambda place: -scores[place]):
-        if first - scores[place] >= LEAST_APART:
-            rank, first = rank + 1, scores[place]
-        ranks[place] = rank
-    return tuple(ranks)
-
-
-SETS = {
-    "dialogue": dialogue,
-    "substance": substance,
-    "acts": acts,
-    "shepherd": shepherd,
-    "hhh": hhh,
-}
-
-
-def ranked(
-    source: str,
-    question: str,
-    answers: tuple[str, ...],
-    ranks: tuple[int, ...],
-    critiques: tuple[str, ...],
-) -> Ranked:
-    """Make a ranking whose group is its question, whatever its case and spaces."""
-    group = " ".join(question.casefold().split())
-    return Ranked(source, group, question, answers, ranks, critiques)
-
-
-@dataclass(frozen=True)
-class Parts:
-    """One set as one seed sees it; no group stands in two parts."""
-
-    train: tuple[Ranked, ...]
-    dev: tuple[Ranked, ...]
-    test: tuple[Ranked, ...]
-
-
-def parted(rows: Sequence[Ranked], sizes: Sizes, seed: int) -> Parts:
-    """Part rankings by group: the same validation groups for all seeds, and a third of the pool to
-    test on, another one for each of three seeds."""
-    groups = sorted({row.group for row in rows})
-    random.Random(0).shuffle(groups)
-    dev, pool = groups[: sizes.dev], groups[sizes.dev : sizes.dev + sizes.pool]
-    test = pool[seed % FOLDS :: FOLDS]
-    rest = [group for group in pool if group not in set(test)]
-    random.Random(seed).shuffle(rest)
-    return Parts(
-        *(
-            tuple(row for row in rows if row.group in set(names))
-            for names in (rest[: sizes.train], dev, test)
-        )
-    )
-
-
-def clear_pairs(row: Ranked) -> list[tuple[int, int]]:
-    """Return the places (better, worse) of the pairs to test on: of two neighbouring ranks, ratings
-    may be nearer to each other than raters can tell, and such a pair proves nothing."""
-    return [
-        (better, worse)
-        for better, worse in pairs_of(row.ranks)
-        if not row.ratings or row.ratings[better] - row.ratings[worse] >= LEAST_APART
-    ]
 
 
 def examples_of(rows: Sequence[Ranked]) -> tuple[Example, ...]:
@@ -602,9 +354,11 @@ def agreeing(scores_TK: Sequence[Sequence[float]], ranks: Sequence[int], place: 
 class Setting:
     """What all arms have in common.
 
+    epochs:   on people's critiques, before the own ones.
     passes:   over the rankings the head learns from, of the scalar scorers and the arm `apart`.
     ranked:   how many of the training rankings keep their order; None, all.
     measured: the parts that a trained arm is put to.
+    weighed:  whether it is also scored by the mean over its likeliest critiques; see `spread`.
     """
 
     model: Path
@@ -612,16 +366,18 @@ class Setting:
     batch: int = 2
     learning_rate: float = 4e-4
     max_length: int = 512
-    max_critique_tokens: int = 14
+    max_critique_tokens: int = SHORT
     bare_share: float = 0.25
     critique_weight: float = 2.0
     rank: int = 16
+    epochs: int = EPOCHS
     passes: int = EPOCHS + 1
     ranked: int | None = None
     measured: tuple[str, ...] = ("dev", "test")
+    weighed: bool = True
 
 
-UNUSUAL = {"ranked": Setting.ranked, "passes": Setting.passes, "batch": Setting.batch}
+UNUSUAL = {name: getattr(Setting, name) for name in ("ranked", "epochs", "passes", "batch")}
 
 
 def prepared(setting: Setting, arm: Arm, train: Sequence[Ranked], seed: int, name: str) -> Trial:
@@ -635,7 +391,7 @@ def prepared(setting: Setting, arm: Arm, train: Sequence[Ranked], seed: int, nam
             checkpoint_every=10_000,
             lora=LoraConfig(rank=setting.rank, alpha=2.0 * setting.rank),
         ),
-        epochs=EPOCHS if arm.writes else setting.passes,
+        epochs=setting.epochs if arm.writes else setting.passes,
         own_epochs=(setting.passes if arm.apart else 1) if arm.writes else 0,
         own_share=arm.own_share,
         apart_share=1.0 if arm.apart else 0.0,
@@ -694,14 +450,14 @@ def trained(setting: Setting, name: str, rows: Sequence[Ranked], seed: int) -> T
         train(run, 0, setting.passes)
         return run
     if arm.apart:
-        train(run, 0, EPOCHS + setting.passes)
+        train(run, 0, setting.epochs + setting.passes)
         return run
     common = setting.out / f"seed-{seed}" / "common.safetensors"
     taught(run, common, lambda: prepared(setting, Arm(), rows, seed, "shared"))
     if arm.crossed:
         run.writers = crossed(setting, rows, seed)
     if name != COMMON:
-        train(run, EPOCHS, 1)
+        train(run, setting.epochs, 1)
     return run
 
 
@@ -711,7 +467,7 @@ def taught(run: Trial, file: Path, pupil: Callable[[], Trial]) -> None:
 
     if not file.is_file():
         learned = pupil()
-        train(learned, 0, EPOCHS)
+        train(learned, 0, learned.config.epochs)
         weights = {n: p.detach().contiguous() for n, p in trainable_parameters(learned.model)}
         save_file(weights, file.with_suffix(".part"))
         file.with_suffix(".part").replace(file)
@@ -857,7 +613,7 @@ def run_arm(
             if tested:
                 several = samples if part == "test" and each.train and name in SAMPLED else 0
                 began = time.process_time()
-                weighed = not ARMS[name].apart
+                weighed = setting.weighed and not ARMS[name].apart
                 scores = measured(run.critic, tested, seed, several, weighed=weighed)
                 took = time.process_time() - began
                 print(f"{name} {seed} {set_name} {part}: {took:.0f} s", flush=True)
@@ -919,194 +675,6 @@ def run_peer(
                 yield row_of("trl", seed, part, tested, {"none": scores[f"{name}/{part}"]})
 
 
-COMPARED = (
-    ("gap", "gold", "own"),
-    ("use", "own", "shuffled"),
-    ("spread_gap", "gold", "spread"),
-    ("spread_use", "spread", "spread_shuffled"),
-    ("spread_minus_own", "spread", "own"),
-    ("mean_use", "mean", "mean_shuffled"),
-    ("mean_minus_one", "mean", "one"),
-    ("mean_minus_own", "mean", "own"),
-)
-
-
-def told(rows: Sequence[Mapping[str, Any]], part: str) -> dict[str, Any]:
-    """Return per set, and over those with people's critiques together, each arm's accuracies, gap
-    and use, and its lead over the scalar scorers on the same pairs.
-
-    Seeds are pooled: each tests on groups of its own, and the intervals draw groups again. Seeds
-    are not drawn, since three are too few to draw from; the figures of each stand beside.
-    """
-    table: dict[str, Any] = {}
-    names = [*dict.fromkeys(row["set"] for row in rows)]
-    for name, sets in (*((n, {n}) for n in names), ("all but hhh", {*names} - {"hhh"})):
-        columns: dict[tuple[str, str], Column] = {}
-        for arm in dict.fromkeys(row["arm"] for row in rows):
-            mine = [r for r in rows if r["arm"] == arm and r["set"] in sets and r["part"] == part]
-            for source in dict.fromkeys(s for r in mine for s in r["right"]):
-                columns[arm, source] = column_of(mine, source)
-        table[name] = {}
-        for arm in dict.fromkeys(arm for arm, _ in columns):
-            own = {source: c for (a, source), c in columns.items() if a == arm and c}
-            cell: dict[str, Any] = {source: figures(column) for source, column in own.items()}
-            for label, more, less in COMPARED:
-                if more in own and less in own:
-                    cell[label] = figures(own[more], own[less])
-            for other in ("scalar", "trl"):
-                for source in ("own", "spread", "mean", "none"):
-                    if source in own and other != arm and columns.get((other, "none")):
-                        cell[f"{source} - {other}"] = figures(own[source], columns[other, "none"])
-            table[name][arm] = {label: cell for label, cell in cell.items() if cell["pairs"]}
-    return table
-
-
-Column = Mapping[tuple[int, str, str], float]
-"""The marks of an arm, from 0 to 2, by seed, group and pair."""
-
-
-def column_of(rows: Sequence[Mapping[str, Any]], source: str) -> Column:
-    """Return an arm's marks under one source, over all seeds and sets given."""
-    value = {"1": 2.0, "0": 0.0, "h": 1.0}
-    found = {}
-    for row in rows:
-        places = [(group, n) for group, size in row["groups"] for n in range(size)]
-        if source not in row["right"]:
-            continue
-        pairs = zip(row["right"][source], places, strict=True)
-        for number, (mark, (group, _)) in enumerate(pairs):
-            if mark in value:
-                found[row["seed"], group, f"{row['set']}-{number}"] = value[mark]
-    return found
-
-
-def figures(ours: Column, theirs: Column | None = None) -> dict[str, Any]:
-    """Return a share of pairs in per cent, or the difference of two in points on the pairs that
-    both have, with its interval and that of each seed."""
-    kept = [key for key in ours if theirs is None or key in theirs]
-    if not kept:
-        return {"pairs": 0}
-    found = (
-        interval(scored(ours, kept))
-        if theirs is None
-        else paired_difference(scored(ours, kept), scored(theirs, kept))
-    )
-    marks_of = {key: ours[key] - (theirs[key] if theirs else 0.0) for key in kept}
-    seeds = {
-        seed: [mark for (s, _, _), mark in marks_of.items() if s == seed]
-        for seed in sorted({s for s, _, _ in kept})
-    }
-    return {
-        "value": round(50 * sum(marks_of.values()) / len(kept), 1),
-        "low": round(found.low, 1),
-        "high": round(found.high, 1),
-        "pairs": len(kept),
-        "groups": found.clusters,
-        "by_seed": {seed: round(50 * sum(m) / len(m), 1) for seed, m in seeds.items()},
-    }
-
-
-def scored(column: Column, keys: Sequence[tuple[int, str, str]]) -> Scored:
-    """Return some marks as the statistics take them."""
-    return Scored(
-        tuple(column[key] for key in keys),
-        tuple(f"{seed}-{pair}" for seed, _, pair in keys),
-        tuple(group for _, group, _ in keys),
-        (0,) * len(keys),
-    )
-
-
-def shown(table: Mapping[str, Any]) -> str:
-    """Write the tables for people."""
-    lines = []
-    for name, arms in table.items():
-        for arm, cell in arms.items():
-            lines.append(f"{name} · {arm}")
-            for label, f in cell.items():
-                span = f"[{f['low']}, {f['high']}]"
-                counts = f"{f['pairs']} pairs, {f['groups']} groups, seeds {f['by_seed']}"
-                lines.append(f"    {label:18} {f['value']:6} {span:16} {counts}")
-    return "\n".join(lines)
-
-
-SHARES = {"people": 0.0, "quarter": 0.25, "half": 0.5, "three": 0.75, "most": 0.9, "own": 1.0}
-SOURCES = {"gold": "people's", "own": "its own", "none": "none", "shuffled": "its own, shuffled"}
-
-
-def plot(table: Mapping[str, Any], file: Path, name: str) -> None:
-    """Draw what the head gets right over the share of own critiques, and gap and use of all arms.
-
-    The curves have only the arms that were run with all seeds.
-
-    name: which set's figures.
-    """
-    from matplotlib.figure import Figure
-
-    arms = table[name]
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    seeds = {arm: len(cell["own"]["by_seed"]) for arm, cell in arms.items() if "own" in cell}
-    whole = [arm for arm in SHARES if arm in seeds and seeds[arm] == max(seeds.values())]
-    shares = [(SHARES[arm], arms[arm]) for arm in whole]
-    for (source, label), sign in zip(SOURCES.items(), "osD^", strict=True):
-        cells = [(share, cell[source]) for share, cell in shares if source in cell]
-        if cells:
-            left.errorbar(
-                [share for share, _ in cells],
-                [cell["value"] for _, cell in cells],
-                [
-                    [c["value"] - c["low"] for _, c in cells],
-                    [c["high"] - c["value"] for _, c in cells],
-                ],
-                marker=sign,
-                capsize=3,
-                label=label,
-            )
-    for other, style in (("scalar", "--"), ("trl", ":")):
-        if other in arms:
-            cell = arms[other]["none"]
-            count = len(cell["by_seed"])
-            label = f"{other}, {count} seed{'s' * (count > 1)}"
-            left.axhline(cell["value"], color="grey", linestyle=style, label=label)
-    left.set_xlabel("share of its own critiques in the last epoch")
-    left.set_ylabel("pairs in people's order, %")
-    left.legend(fontsize=8, loc="best")
-    for arm, cell in arms.items():
-        for kind, sign in (("", "o"), ("spread_", "s")):
-            if f"{kind}gap" not in cell or f"{kind}use" not in cell:
-                continue
-            gap, use = cell[f"{kind}gap"], cell[f"{kind}use"]
-            count = len(gap["by_seed"])
-            right.errorbar(
-                gap["value"],
-                use["value"],
-                [[use["value"] - use["low"]], [use["high"] - use["value"]]],
-                [[gap["value"] - gap["low"]], [gap["high"] - gap["value"]]],
-                marker=sign,
-                capsize=3,
-                label=f"{arm}{', weighed' if kind else ''}, {count} seed{'s' * (count > 1)}",
-            )
-    right.axhline(0, color="grey", linewidth=0.8)
-    right.axvline(5, color="grey", linewidth=0.8, linestyle="--")
-    right.set_xlabel("gap: people's − its own, points")
-    right.set_ylabel("use: its own − shuffled, points")
-    right.legend(fontsize=8, loc="upper left")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file)
-
-
-def json_lines(file: Path) -> Iterator[Any]:
-    """Yield the rows of a file of JSON Lines."""
-    for line in file.read_text(encoding="utf-8").splitlines():
-        if line.strip():
-            yield json.loads(line)
-
-
-def read_json(file: Path) -> Any:
-    """Read a file of JSON."""
-    return json.loads(file.read_text(encoding="utf-8"))
-
-
 def main() -> None:
     """Run what is not there yet, and tell what came of it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -1119,6 +687,7 @@ def main() -> None:
     parser.add_argument("--arms", nargs="*", choices=[*ARMS, "trl"], default=[*ARMS])
     parser.add_argument("--sets", nargs="+", choices=SETS, default=[*SETS])
     parser.add_argument("--ranked", type=int, help="training rankings that keep their order")
+    parser.add_argument("--epochs", type=int, default=Setting.epochs, help="on people's critiques")
     parser.add_argument("--passes", type=int, default=Setting.passes, help="over the ranked ones")
     parser.add_argument("--batch", type=int, default=Setting.batch)
     parser.add_argument(
@@ -1126,6 +695,9 @@ def main() -> None:
     )
     parser.add_argument("--peer-python", default="", help="an interpreter with TRL, for arm trl")
     parser.add_argument("--measured", nargs="+", choices=["dev", "test"], default=["dev", "test"])
+    parser.add_argument(
+        "--spread", action=argparse.BooleanOptionalAction, default=True, help="weigh critiques too"
+    )
     parser.add_argument("--part", choices=["dev", "test"], default="test")
     parser.add_argument("--plot", type=Path, help="a file for the chart; needs matplotlib")
     parser.add_argument("--plotted", choices=[*SETS], default="dialogue")
@@ -1142,9 +714,12 @@ def main() -> None:
             given.model,
             given.out / given.name / learned.replace(", ", "-").replace(" ", "-"),
             batch=given.batch,
+            max_critique_tokens=max(TOKENS.get(name, SHORT) for name in given.sets),
+            epochs=given.epochs,
             passes=given.passes,
             ranked=given.ranked,
             measured=tuple(given.measured),
+            weighed=given.spread,
         )
         sets = {name: list(SETS[name](given.data)) for name in given.sets}
         for seed in given.seeds:

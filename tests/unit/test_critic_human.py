@@ -11,30 +11,34 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmarks.critic_gate import claims, gate_figures
-from benchmarks.critic_human import (
+from critic_gate import claims, gate_figures
+from critic_human import (
     ARMS,
     EPOCHS,
+    Arm,
+    Setting,
+    agreeing,
+    keep,
+    marks,
+    prepared,
+    row_of,
+    spread,
+)
+from critic_sets import (
     LINES,
     SETS,
     SIZES,
-    Arm,
     Parts,
-    Setting,
     Sizes,
-    agreeing,
+    amount,
     clear_pairs,
+    evidence,
     in_words,
-    keep,
-    marks,
     parted,
-    prepared,
     ranked,
     ranks_of,
-    row_of,
-    spread,
-    told,
 )
+from critic_told import told
 
 from drenpa.commands.critic_trial import read_pairs
 from drenpa.critic.score import load_critic
@@ -88,6 +92,16 @@ def test_ratings_become_a_verdict_and_its_reason_and_overall_is_no_part_of_it():
     assert in_words(ratings | {"overall": 1.0}, LINES) == "Middling: incoherent."
     best = dict.fromkeys(("naturalness", "coherence"), 3.0)
     assert in_words(best | {"overall": 1.0}, LINES) == "Good."
+
+
+def test_evidence_is_what_a_line_has_from_a_fact_in_its_order_and_no_more_than_six_words():
+    fact = "Bruce Lee and Bill Murray played one two hustlers, Murray's supreme achievement: five."
+    assert evidence(fact, "a supreme MURRAY, supreme as ever") == "From the fact: supreme, murray."
+    assert evidence(fact, "i agree, one and two") == "From the fact: nothing."
+    line = "five hustlers played bruce, bill, murray and an achievement"
+    assert evidence(fact, line) == "From the fact: five, hustlers, played, bruce, bill, murray."
+    levels = [amount(fact, words) for words in ("so?", "bill?", "bill bruce", line)]
+    assert [level.split(":")[0] for level in levels] == ["Little.", "Little", "Some", "Much"]
 
 
 def test_the_critique_that_agrees_best_with_the_ranking_is_kept_or_none():
@@ -222,7 +236,15 @@ def test_the_rows_that_were_run_are_of_the_pairs_that_the_sets_still_have():
 @pytest.mark.skipif(not DATA.is_dir(), reason=f"no data at {DATA}; set DRENPA_SHARED")
 @pytest.mark.parametrize(
     ("name", "least"),
-    [("shepherd", 200), ("hhh", 100), ("dialogue", 60), ("substance", 60), ("acts", 400)],
+    [
+        ("shepherd", 200),
+        ("hhh", 100),
+        ("dialogue", 60),
+        ("substance", 60),
+        ("grounded", 46),
+        ("graded", 46),
+        ("acts", 400),
+    ],
 )
 def test_the_real_sets_become_rankings_that_can_be_tested_on(name, least):
     rows = list(SETS[name](DATA))
