@@ -45,39 +45,37 @@ def test_off_a_terminal_the_first_and_the_last_step_are_told_on_standard_error(c
     assert [line.split()[1] for line in err.splitlines()] == ["1/50", "50/50"]
 
 
-def test_on_a_terminal_there_is_a_bar_that_ends_full():
+def on_a_terminal(code: str) -> str:
+    """Run code whose standard error is a terminal; return what stood there."""
     near, far = pty.openpty()
-    code = (
-        "from drenpa.core.progress import track\n"
-        "with track('probe', 4) as work:\n"
-        "    work.resume_at(2)\n"
-        "    work.advance(2, note='[done] 1/2')\n"
-    )
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
     done = subprocess.run([sys.executable, "-c", code], stderr=far, env=environment, check=False)
     os.close(far)
     shown = os.read(near, 1 << 16).decode()
     os.close(near)
     assert done.returncode == 0, shown
+    return shown
+
+
+def test_on_a_terminal_there_is_a_bar_that_ends_full():
+    shown = on_a_terminal(
+        "from drenpa.core.progress import track\n"
+        "with track('probe', 4) as work:\n"
+        "    work.resume_at(2)\n"
+        "    work.advance(2, note='[done] 1/2')\n"
+    )
     assert "probe" in shown
     assert "4/4" in shown
     assert "[done] 1/2" in shown  # a note is text and no markup
 
 
 def test_work_within_work_is_told_in_lines_above_the_bar():
-    near, far = pty.openpty()
-    code = (
+    shown = on_a_terminal(
         "from drenpa.core.progress import track\n"
         "with track('outer', 2) as outer:\n"
         "    with track('inner', 3, within=True) as inner:\n"
         "        inner.advance(3)\n"
         "    outer.advance(2)\n"
     )
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
-    done = subprocess.run([sys.executable, "-c", code], stderr=far, env=environment, check=False)
-    os.close(far)
-    shown = os.read(near, 1 << 16).decode()
-    os.close(near)
-    assert done.returncode == 0, shown
     assert "inner 3/3" in shown
     assert "2/2" in shown

@@ -254,6 +254,26 @@ def test_the_real_sets_become_rankings_that_can_be_tested_on(name, least):
     assert all(all(row.critiques) for row in rows) == (name != "hhh")
 
 
+@pytest.mark.skipif(not DATA.is_dir(), reason=f"no data at {DATA}; set DRENPA_SHARED")
+def test_what_the_rule_of_evidence_and_that_of_length_are_worth_is_what_the_docs_say():
+    def share(value) -> int:
+        marks = [
+            (value(row, better) > value(row, worse)) + (value(row, better) == value(row, worse)) / 2
+            for row in rows
+            for better, worse in clear_pairs(row)
+        ]
+        assert len(marks) == 333
+        return round(100 * sum(marks) / len(marks))
+
+    def named(row, place) -> int:
+        said = row.critiques[place]
+        return 0 if said == "From the fact: nothing." else said.count(",") + 1
+
+    rows = list(SETS["grounded"](DATA))
+    assert share(named) == 93
+    assert share(lambda row, place: len(row.answers[place])) == 82
+
+
 def test_the_gate_is_measured_on_what_people_say_of_each_claim():
     item = {
         "shepherd_id": 1,
