@@ -22,7 +22,8 @@ With `--ranked N` all but N of the training rankings lose their order and keep t
 note on an answer is had more easily than a comparison of several. The arm `apart` has the critic
 learn to write from those and to score from the N that stand apart (`critic.apart_share`); the
 scalar scorers learn from the N rankings alone, going over them as often as the critic's head does
-(`--passes`).
+(`--passes`). The arm `noted` is `apart` with critiques that nobody wrote out, bare notes of
+people's verdict: it is told more of the rankings without order than the others are.
 
 Which sets there are stands in `critic_sets.py`, and how the rows are told in `critic_told.py`.
 """
@@ -42,7 +43,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from critic_sets import SETS, SIZES, Parts, Ranked, clear_pairs, json_lines, parted, read_json
+from critic_sets import (
+    SETS,
+    SIZES,
+    Parts,
+    Ranked,
+    clear_pairs,
+    json_lines,
+    noted,
+    parted,
+    read_json,
+)
 from critic_told import plot, shown, told
 from torch.nn.utils.rnn import pad_sequence
 
@@ -96,6 +107,7 @@ class Arm:
     spread: bool = False
     apart: bool = False
     crossed: bool = False
+    noted: bool = False
     writes: bool = True
 
 
@@ -116,6 +128,7 @@ ARMS: Mapping[str, Arm] = {
     "crossed": Arm(own_share=1.0, crossed=True),
     "both": Arm(own_share=1.0, spread=True, crossed=True),
     "apart": Arm(own_share=1.0, apart=True),
+    "noted": Arm(own_share=1.0, apart=True, noted=True),
     "scalar": Arm(writes=False),
 }
 
@@ -592,6 +605,8 @@ def run_arm(
     setting: Setting, name: str, seed: int, parts: Mapping[str, Parts], samples: int, python: str
 ) -> Iterator[dict[str, Any]]:
     """Train one arm under one seed and yield its rows."""
+    if name != "trl" and ARMS[name].noted:
+        parts = {set_name: noted(each) for set_name, each in parts.items()}
     rows = [row for each in parts.values() for row in each.train]
     order = random.Random(seed)
     order.shuffle(rows)

@@ -39,6 +39,8 @@ LONGEST_FACT = 80
 """Words of a fact of `grounded`."""
 EVIDENCE = 6
 """Words of the fact that a critique of `grounded` names, at most."""
+FACT_SETS = ("grounded", "graded")
+"""Sets of lines beside a fact, with ratings from 0 to 1 of whether they use it."""
 TURNS = 2
 FOLDS = 3
 HHH = re.compile(
@@ -325,6 +327,23 @@ def parted(rows: Sequence[Ranked], sizes: Sizes, seed: int) -> Parts:
             for names in (rest[: sizes.train], dev, test)
         )
     )
+
+
+def noted(parts: Parts) -> Parts:
+    """Return the parts of `grounded` or `graded` with a note in place of each critique: whether
+    people found that the line uses the fact, as it is before anybody writes it out with evidence.
+    """
+    return Parts(
+        *(tuple(note(row) for row in rows) for rows in (parts.train, parts.dev, parts.test))
+    )
+
+
+def note(row: Ranked) -> Ranked:
+    """Put notes in place of a ranking's critiques."""
+    if row.source not in FACT_SETS:
+        raise SystemExit(f"notes are made of the ratings of {FACT_SETS}; {row.source} has others")
+    said = ("Uses the fact." if r >= 0.5 else "Leaves the fact out." for r in row.ratings)
+    return replace(row, critiques=tuple(said))
 
 
 def clear_pairs(row: Ranked) -> list[tuple[int, int]]:

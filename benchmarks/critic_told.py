@@ -19,10 +19,13 @@ COMPARED = (
     ("mean_minus_own", "mean", "own"),
 )
 
+BASELINES = {"scalar": "none", "trl": "none", "noted": "own"}
+"""What the arms are held against, and what its head reads."""
+
 
 def told(rows: Sequence[Mapping[str, Any]], part: str) -> dict[str, Any]:
     """Return per set, and over those with people's critiques together, each arm's accuracies, gap
-    and use, and its lead over the scalar scorers on the same pairs.
+    and use, and its lead over the baselines on the same pairs.
 
     Seeds are pooled: each tests on groups of its own, and the intervals draw groups again. Seeds
     are not drawn, since three are too few to draw from; the figures of each stand beside.
@@ -42,10 +45,10 @@ def told(rows: Sequence[Mapping[str, Any]], part: str) -> dict[str, Any]:
             for label, more, less in COMPARED:
                 if more in own and less in own:
                     cell[label] = figures(own[more], own[less])
-            for other in ("scalar", "trl"):
+            for other, read in BASELINES.items():
                 for source in ("own", "spread", "mean", "none"):
-                    if source in own and other != arm and columns.get((other, "none")):
-                        cell[f"{source} - {other}"] = figures(own[source], columns[other, "none"])
+                    if source in own and other != arm and columns.get((other, read)):
+                        cell[f"{source} - {other}"] = figures(own[source], columns[other, read])
             table[name][arm] = {label: cell for label, cell in cell.items() if cell["pairs"]}
     return table
 

@@ -34,6 +34,7 @@ from critic_sets import (
     clear_pairs,
     evidence,
     in_words,
+    note,
     parted,
     ranked,
     ranks_of,
@@ -55,6 +56,16 @@ def rankings(count=40):
         )
         for n in range(count)
     ]
+
+
+def test_a_note_is_what_people_found_without_evidence():
+    row = ranked("grounded", "Q?", ("a", "b"), (1, 2), ("From the fact: x.", "From the fact: y."))
+    assert note(replace(row, ratings=(2 / 3, 1 / 3))).critiques == (
+        "Uses the fact.",
+        "Leaves the fact out.",
+    )
+    with pytest.raises(SystemExit, match="dialogue has others"):
+        note(replace(row, source="dialogue"))
 
 
 def test_ratings_that_are_near_share_a_rank():
