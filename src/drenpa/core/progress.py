@@ -104,6 +104,14 @@ def _lines(work: Track) -> Iterator[None]:
     yield
 
 
+def tell(what: str) -> None:
+    """Say on standard error what has begun that nobody can say the length of.
+
+    A person who waits half a minute for the first line should know what for.
+    """
+    print(what, file=sys.stderr, flush=True)
+
+
 def _clock(seconds: float) -> str:
     """Write seconds as m:ss or h:mm:ss.
 

