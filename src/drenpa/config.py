@@ -185,7 +185,7 @@ class CriticConfig(Config):
         0.5  # of the critiques in those epochs that are its own, or [first epoch's, last epoch's]
     )
     apart_share: Share = (
-        0.0  # of the rankings, whose critiques are not learned; the head learns from these alone
+        0.0  # of the questions, whose critiques are not learned; the head learns from these alone
     )
     rank_margin: NotNegative = (
         0.0  # P2 asks the better answer to lead by this much for each rank between the two

@@ -412,8 +412,11 @@ def _finetune(recipe: Recipe) -> Step:
     corpus = _taught(recipe)
 
     def plan(made: Mapping[str, Artefact]) -> Plan:
+        from drenpa.critic.lots import lots_of
         from drenpa.finetune.train import plan_finetune
 
+        # Of all that was curated, as the scorers' training draws them.
+        lots = [lots_of(made["curate"], c, recipe.seed) for c in (recipe.critic, recipe.scalar)]
         return plan_finetune(
             made[corpus],
             recipe.finetune,
@@ -424,9 +427,11 @@ def _finetune(recipe: Recipe) -> Step:
             engine=recipe.engine,
             root=recipe.folder,
             seed=recipe.seed,
+            watched=frozenset().union(*(lot.watched for lot in lots)),
+            apart=frozenset().union(*(lot.apart for lot in lots)),
         )
 
-    return Step("finetune", "finetune", (corpus,), plan)
+    return Step("finetune", "finetune", tuple(dict.fromkeys((corpus, "curate"))), plan)
 
 
 def _critic(recipe: Recipe, name: Literal["critic", "scalar"]) -> Step:

@@ -21,6 +21,7 @@ from drenpa.core.errors import ConfigError, DataError
 from drenpa.core.records import Candidate, Ranking, Record
 from drenpa.critic import train as critic_train
 from drenpa.critic.examples import read_examples
+from drenpa.critic.lots import draw_lots, lots_of
 from drenpa.critic.score import load_critic
 from drenpa.critic.train import measure, plan_train_critic, train_critic
 from drenpa.engine.loop import Trainee
@@ -299,6 +300,27 @@ def test_watched_questions_are_never_trained_on(training):
     assert len(run.train_set) == 3
     assert not {e.id for e in run.watched} & {e.id for e in run.train_set}
     assert {e.id for e in run.watched} == {e.id for e in training(run.config).watched}
+
+
+@pytest.mark.parametrize("share", ["watch_share", "apart_share"])
+def test_all_rankings_of_a_question_fall_under_one_lot(tmp_path, tiny_folder, share):
+    rows = [ranking(word, id=f"{word}-{n}") for word in WORDS for n in (1, 2)]
+    corpus = corpus_of(tmp_path, rows)
+    lots = lots_of(corpus, config(own_epochs=1, **{share: 0.5}), seed=1)
+    drawn = lots.watched or lots.apart
+    assert len(drawn) == 8
+    assert {name[:-2] for name in drawn if name.endswith("-1")} == {
+        name[:-2] for name in drawn if name.endswith("-2")
+    }
+    assert lots == lots_of(corpus, config(own_epochs=1, **{share: 0.5}), seed=1)
+    assert lots != lots_of(corpus, config(own_epochs=1, **{share: 0.5}), seed=2)
+
+
+def test_what_stands_apart_tells_better_from_worse_and_is_not_watched():
+    rankings = [(f"{n}", f"Q{n}?", (1, 1) if n < 4 else (1, 2)) for n in range(12)]
+    lots = draw_lots(rankings, watch_share=0.25, apart_share=1.0, seed=3)
+    assert len(lots.watched) == 3
+    assert lots.apart == {f"{n}" for n in range(4, 12)} - lots.watched
 
 
 def test_a_share_that_leaves_nothing_to_train_on_or_to_watch_is_refused(training):

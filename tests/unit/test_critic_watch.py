@@ -26,6 +26,8 @@ class Critic:
         own = self.own[int(self.weight[0]) - 1]
         told = {"gold": self.gold, "own": own, "none": 0.5, "shuffled": 0.6}
         table = {source: {"accuracy": x, "all_pairs": x / 2} for source, x in told.items()}
+        table["gap"] = {"difference": round(self.gold - own, 6)}
+        table["use"] = {"difference": round(own - 0.6, 6)}
         return table | {"by_kind": {"a": table, "b": table}, "by_language": {"en": table}}
 
 
@@ -85,6 +87,39 @@ def test_patience_ends_it_and_the_best_epoch_comes_back(tmp_path):
     assert watching.take_best(done) == 2
     assert critic.weight.tolist() == [2, 2]
     assert len(list((tmp_path / "scratch").iterdir())) == 1
+
+
+def test_the_gap_is_that_of_the_pairs_that_both_sides_have_scored(tmp_path):
+    critic = Critic(0.5, gold=1.0)
+    table = critic.look()
+    table["gap"] = {"difference": 0.0}  # people criticised the answers of one pair alone
+    critic.look = lambda: table
+    assert watch(critic, tmp_path).seen(1)["gap"] == 0.0
+    assert not watch(critic, tmp_path, epochs=1, refresh_gap=0.05).goes_on(1)
+
+
+def test_a_kill_before_the_line_leaves_an_epoch_that_can_come_back(tmp_path, monkeypatch):
+    critic = Critic(0.6, 0.8, 0.7)
+    watching = watch(critic, tmp_path, patience=2)
+    critic.weight.fill_(1)
+    watching.goes_on(1)
+    critic.weight.fill_(2)
+    with monkeypatch.context() as patch:
+        patch.setattr("drenpa.critic.watch.append_line", killed)
+        with pytest.raises(KeyboardInterrupt):
+            watching.goes_on(2)
+    critic.weight.fill_(9)
+    assert watching.take_best(1) == 1  # the former best is still there
+    critic.weight.fill_(2)
+    assert watching.goes_on(2)
+    critic.weight.fill_(3)
+    watching.goes_on(3)
+    assert watching.take_best(3) == 2
+    assert critic.weight.tolist() == [2, 2]
+
+
+def killed(*_):
+    raise KeyboardInterrupt
 
 
 def test_what_was_seen_is_not_looked_at_again(tmp_path):

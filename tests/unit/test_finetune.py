@@ -151,6 +151,24 @@ def test_critiques_take_part_in_their_share(corpus, model, tmp_path, share, crit
     assert artefact.summary["held_out"] == 4
 
 
+def test_what_a_critic_must_not_have_learned_is_left_out(corpus, model, tmp_path):
+    trained = [r.id for r in corpus.rows("rankings", Ranking) if r.split == "train"]
+    artefact = fine_tune(
+        corpus,
+        config(batch=100),
+        model=str(model),
+        engine=ENGINE,
+        root=tmp_path,
+        watched=trained[:1],
+        apart=trained[1:3],
+    )
+
+    # A watched question's answer and critiques, and the critiques of those that stand apart.
+    assert artefact.summary["samples"] == {"instruction": 3, "critique": 3}
+    assert artefact.summary["watched"] == 1
+    assert artefact.config["apart"] == sorted(trained[1:3])
+
+
 def test_a_limit_beyond_the_models_context_is_the_context(corpus, tiny_folder, tmp_path):
     narrow = tiny_folder("llama", max_position_embeddings=256)
 

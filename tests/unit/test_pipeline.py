@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.tiny_run import ROUND, every_strategy, write_tiny_run
+from tests.tiny_run import ROUND, every_strategy, tiny_rows, write_lines, write_tiny_run
 
 from drenpa.config import Recipe, load_recipe
+from drenpa.core.artefacts import run_plan
 from drenpa.core.errors import ArtefactError, ConfigError
+from drenpa.critic.lots import lots_of
 from drenpa.pipeline import foretell, run_recipe, steps_of
 
 RECIPES = Path(__file__).parent.parent.parent / "recipes"
@@ -69,7 +71,7 @@ def test_a_memory_selects_before_training_and_looks_back_at_the_strategies_that_
         "memory-update-grpo",  # a column recalls with it
         "memory-update-final",  # the last one, which is talked to
     ]
-    assert needs["finetune"] == ("internalised",)
+    assert needs["finetune"] == ("internalised", "curate")  # what the critic is watched on
     assert needs["critic"] == ("curate", "finetune")  # it judges answers to every question
     assert needs["reinforce-grpo-main"] == ("internalised", "finetune", "scalar")
     assert needs["memory-update-grpo"] == ("memory-select", "curate", "reinforce-grpo-main")
@@ -122,6 +124,26 @@ def test_a_step_comes_after_all_that_it_needs(parts, count):
         seen.add(step.name)
     assert ("critic" in seen) == ("critic" in reward)
     assert ("scalar" in seen) == ("scalar" in reward)
+
+
+def test_the_critics_backbone_leaves_out_what_the_critic_draws(tmp_path, tiny_folder):
+    files = {
+        role: [str(write_lines(tmp_path / f"{role}.jsonl", rows))]
+        for role, rows in tiny_rows().items()
+    }
+    watched = recipe(
+        corpus=files,
+        model=str(tiny_folder("llama")),
+        critic={"watch_share": 0.25, "apart_share": 0.5, "own_epochs": 1},
+        scalar={"watch_share": 0.5},
+        out=str(tmp_path),
+    )
+    steps = {step.name: step for step in steps_of(watched)}
+    made = {"curate": run_plan(steps["curate"].plan({}))}
+    told = steps["finetune"].plan(made).config
+    critic, scalar = (lots_of(made["curate"], c, 1) for c in (watched.critic, watched.scalar))
+    assert critic.watched < scalar.watched == {*told["watched"]}  # one lot, of which each has more
+    assert critic.apart == {*told["apart"]} != set()
 
 
 def test_a_critic_that_nobody_asks_is_not_trained():

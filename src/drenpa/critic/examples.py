@@ -11,6 +11,7 @@ from drenpa.core.artefacts import Artefact
 from drenpa.core.errors import DataError
 from drenpa.core.knowledge import Kind
 from drenpa.core.records import Ranking, Record
+from drenpa.critic.lots import folded
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,8 @@ def read_examples(corpus: Artefact, critiques: Mapping[tuple[str, str], str]) ->
         )
         for split in ("train", "held_out")
     }
-    known = {_folded(example.question) for example in examples["train"]}
-    both = [e.id for e in examples["held_out"] if _folded(e.question) in known]
+    known = {folded(example.question) for example in examples["train"]}
+    both = [e.id for e in examples["held_out"] if folded(e.question) in known]
     if both:
         raise DataError(
             f"{corpus.path}: the questions of {', '.join(both)} are held out and trained on as "
@@ -88,10 +89,6 @@ def _example(ranking: Ranking, record: Record, critiques: Mapping[tuple[str, str
         ranks=tuple(candidate.rank for candidate in ranking.candidates),
         critiques=tuple(critiques[ranking.id, candidate.id] for candidate in ranking.candidates),
     )
-
-
-def _folded(question: str) -> str:
-    return " ".join(question.casefold().split())
 
 
 def pairs_of(ranks: Sequence[int]) -> list[tuple[int, int]]:

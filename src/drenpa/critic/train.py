@@ -41,6 +41,7 @@ from drenpa.critic.expand import JOURNAL, expand_notes, writers_of
 from drenpa.critic.expand import SLOTS as EXPAND_SLOTS
 from drenpa.critic.foils import with_foils
 from drenpa.critic.layout import SLOTS
+from drenpa.critic.lots import draw_lots
 from drenpa.critic.model import CriticModel
 from drenpa.critic.objective import critic_loss, critique_loss, pairs_in, pairs_right, score_loss
 from drenpa.critic.schedule import Schedule
@@ -254,8 +255,15 @@ class _Training:
         self.critic = Critic(
             self.model, self.layout, writes=settings.writes, adapter=ADAPTER, engine=engine
         )
+        self.lots = draw_lots(
+            [(e.id, e.question, e.ranks) for e in examples.train],
+            watch_share=config.watch_share,
+            apart_share=config.apart_share if settings.writes else 0.0,
+            seed=seed,
+        )
         fitting = [e for e in examples.train if self.layout.ask(e.question).room > 0]
-        self.train_set, self.watched = self.kept_apart(fitting)
+        self.train_set = [e for e in fitting if e.id not in self.lots.watched]
+        self.watched = [e for e in fitting if e.id in self.lots.watched]
         self.held_out = examples.held_out
         self.too_long = len(examples.train) - len(fitting)
         if not fitting:
@@ -283,37 +291,23 @@ class _Training:
         )
 
     def scheduled(self) -> Schedule:
-        """Return the order of the training; by lot, some rankings stand apart in it."""
+        """Return the order of the training, in which some rankings may stand apart."""
         numbers = range(len(self.train_set))
         own_epochs = self.config.own_epochs if self.settings.writes else 0
-        share = self.config.apart_share if self.settings.writes else 0.0
-        paired = [n for n in numbers if len(set(self.train_set[n].ranks)) > 1]
-        order = torch.randperm(len(paired), generator=self.randomness("apart")).tolist()
-        apart = {paired[n] for n in order[: round(share * len(paired))]}
+        apart = [n for n in numbers if self.train_set[n].id in self.lots.apart]
         taught = tuple(n for n in numbers if n not in apart)
-        if share > 0 and not (apart and taught):
+        if self.settings.writes and self.config.apart_share > 0 and not (apart and taught):
             raise ConfigError(
-                f"{self.name}.apart_share: {share:g} of {len(paired)} rankings leaves {len(apart)} "
-                f"to score and {len(taught)} to learn writing from; neither may be none"
+                f"{self.name}.apart_share: {self.config.apart_share:g} of the questions leaves "
+                f"{len(apart)} rankings to score and {len(taught)} to learn writing from; neither "
+                "may be none"
             )
-        return Schedule(
-            taught, tuple(sorted(apart)), self.config.batch, self.config.epochs, own_epochs
-        )
+        return Schedule(taught, tuple(apart), self.config.batch, self.config.epochs, own_epochs)
 
     @property
     def used(self) -> Source:
         """Which critiques the head reads at work."""
         return "own" if self.settings.writes else "none"
-
-    def kept_apart(self, examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
-        """Return what is trained on, and a share of the questions to be watched, by lot."""
-        watched = round(self.config.watch_share * len(examples))
-        order = torch.randperm(len(examples), generator=self.randomness("watched")).tolist()
-        apart = set(order[:watched])
-        return (
-            [e for place, e in enumerate(examples) if place not in apart],
-            [e for place, e in enumerate(examples) if place in apart],
-        )
 
     def _extent(self) -> Extent:
         """Return the longest group there can be, its critiques at their limit."""

@@ -8,7 +8,7 @@ on its own critiques is worth it, and the accuracy which epoch's weights are kep
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -23,7 +23,7 @@ EPOCHS = "epochs.jsonl"
 class EpochWatch:
     """Looks at a critic after each epoch, once: what was seen stands in `epochs.jsonl`.
 
-    look:        measures the critic as it is now; a table of accuracies, as `accuracy_table` gives.
+    look:        measures the critic as it is now; what `accuracy_table` gives.
     weights:     what training changes, by name, for the best epoch to be kept.
     used:        the source that the critic works with.
     epochs:      after how many the epochs on its own critiques begin.
@@ -69,17 +69,20 @@ class EpochWatch:
                 parts = table.get(heading, {})
                 if len(parts) > 1:  # one part alone is the whole
                     entry[heading] = {part: _figures(found) for part, found in parts.items()}
-            append_line(self._folder / EPOCHS, entry)
             entries[done] = entry
-            if self._patience is not None and self.best(done) == done:
+            leads = self._patience is not None and _best([*entries.values()], self._used) == done
+            if leads:  # its weights before its line, or a best epoch could not come back
                 self._keep(done)
+            append_line(self._folder / EPOCHS, entry)
+            if leads:
+                self._drop_all_but(done)
         return entries[done]
 
     def best(self, done: int) -> int:
         """Return which of the first `done` epochs was the most accurate; of equals the first."""
         entries = [e for e in journal_lines(self._folder / EPOCHS) if e["epoch"] <= done]
-        reached = {e["epoch"]: e[self._used] for e in entries if e[self._used] is not None}
-        return max(reached, key=lambda epoch: (reached[epoch], -epoch), default=done)
+        best = _best(entries, self._used)
+        return done if best is None else best
 
     def take_best(self, done: int) -> int:
         """Put the best epoch's weights back, if training went on behind it; return that epoch."""
@@ -101,7 +104,9 @@ class EpochWatch:
         part.parent.mkdir(parents=True, exist_ok=True)
         save_file(tensors, part)
         part.replace(self._file(epoch))
-        for other in part.parent.glob("best-*.safetensors"):
+
+    def _drop_all_but(self, epoch: int) -> None:
+        for other in self._file(epoch).parent.glob("best-*.safetensors"):
             if other != self._file(epoch):
                 other.unlink()
 
@@ -109,11 +114,19 @@ class EpochWatch:
         return self._folder / SCRATCH / f"best-{epoch:04}.safetensors"
 
 
+def _best(entries: Sequence[Mapping[str, Any]], used: Source) -> int | None:
+    """Return the most accurate epoch, of equals the first; None where no accuracy is known."""
+    reached = {e["epoch"]: e[used] for e in entries if e[used] is not None}
+    return max(reached, key=lambda epoch: (reached[epoch], -epoch), default=None)
+
+
 def _figures(table: Mapping[str, Any]) -> dict[str, Any]:
-    """Return each source's pair accuracy, gap and use, and the share of questions all right."""
+    """Return each source's pair accuracy, gap and use, and the share of questions all right.
+
+    Gap and use are those of the pairs that both sides have scored, as everywhere else: people may
+    have criticised some answers only.
+    """
     accuracy = {s: table[s]["accuracy"] for s in get_args(Source) if s in table}
     figures: dict[str, Any] = dict(accuracy)
-    for name, (more, less) in METERS.items():
-        high, low = accuracy.get(more), accuracy.get(less)
-        figures[name] = None if high is None or low is None else round(high - low, 6)
+    figures |= {name: table.get(name, {}).get("difference") for name in METERS}
     return figures | {"all_pairs": {s: table[s]["all_pairs"] for s in accuracy}}

@@ -6,7 +6,7 @@ policy and the critic. What is saved is a whole model in an ordinary Hugging Fac
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
@@ -99,10 +99,15 @@ def plan_finetune(
     engine: EngineConfig | None = None,
     root: Path,
     seed: int = 1,
+    watched: Collection[str] = (),
+    apart: Collection[str] = (),
 ) -> Plan:
     """Plan the fine-tuning of a model on a corpus.
 
-    model: a name that `engine.models.resolve_model` knows.
+    model:   a name that `engine.models.resolve_model` knows.
+    watched: ids of rankings whose questions a critic on top of this model is measured on between
+             its epochs; they are left out as the held-out ones are.
+    apart:   ids of rankings whose critiques that critic must not have learned; these are left out.
     """
     engine = engine or EngineConfig()
     folder = resolve_model(model)
@@ -115,6 +120,8 @@ def plan_finetune(
         "dtype": engine.dtype,
         "model": model,
         "seed": seed,
+        "watched": sorted(watched),
+        "apart": sorted(apart),
     }
 
     def work(out: Path) -> Mapping[str, Any]:
@@ -122,7 +129,16 @@ def plan_finetune(
         chat = Chat(tokenizer)
         limit = min(config.train.max_length, context_of(network))
         samples, left_out = _samples(
-            corpus, chat, config, instruction, critique_prompt, language, seed, limit
+            corpus,
+            chat,
+            config,
+            instruction,
+            critique_prompt,
+            language,
+            seed,
+            limit,
+            watched,
+            apart,
         )
         if config.train.lora is None:
             network = network.float()
@@ -176,6 +192,7 @@ def plan_finetune(
             "samples": counted(left_out["taken"]),
             "too_long": left_out["too_long"],
             "held_out": left_out["held_out"],
+            "watched": left_out["watched"],
             "steps": len(history),
             "first_loss": history[0]["loss"],
             "last_loss": history[-1]["loss"],
@@ -216,19 +233,23 @@ def _samples(
     language: str,
     seed: int,
     limit: int,
+    watched: Collection[str],
+    apart: Collection[str],
 ) -> tuple[list[Sample], dict[str, Any]]:
     """Encode the corpus; rows longer than the limit are left out and counted.
 
-    The questions on which the critic is measured are left out too: the model learned here is its
-    backbone, and a record's answer may stand among the candidates.
+    The questions on which the critic is measured, at the end or between its epochs, are left out
+    too: the model learned here is its backbone, and a record's answer may stand among the
+    candidates. So are the critiques of the rankings that stand apart in its training.
     """
     records = corpus.rows("records", Record)
     rankings = corpus.rows("rankings", Ranking)
     questions = {record.id: record.question for record in records}
     held_out = {ranking.record for ranking in rankings if ranking.split == "held_out"}
+    measured = held_out | {ranking.record for ranking in rankings if ranking.id in watched}
     encoded: list[Sample] = []
     for record in records:
-        if record.answer is None or record.id in held_out:
+        if record.answer is None or record.id in measured:
             continue
         given = chat.prompt([Message("system", instruction), Message("user", record.question)])
         said = (*chat.text(record.answer), chat.end_id)
@@ -238,7 +259,7 @@ def _samples(
         chat, load_prompt(critique_prompt, language, slots=("question", "answer"))
     )
     for ranking in rankings:
-        if ranking.split != "train":
+        if ranking.split != "train" or ranking.id in watched or ranking.id in apart:
             continue
         for candidate in ranking.candidates:
             text = candidate.critique or candidate.note
@@ -258,6 +279,7 @@ def _samples(
         "taken": [sample.kind for sample in taken],
         "too_long": len(encoded) - len(taken),
         "held_out": len(held_out),
+        "watched": len(measured - held_out),
     }
 
 
