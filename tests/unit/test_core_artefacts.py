@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -192,13 +193,50 @@ def test_kill_9_in_the_middle_of_work_leaves_an_unfinished_folder_and_a_rerun_fi
 
     killed = run("kill")
     assert killed.returncode == -signal.SIGKILL
-    (unfinished,) = tmp_path.iterdir()
-    assert unfinished.name.endswith(".partial")
+    (unfinished,) = tmp_path.glob("*.partial")
     with pytest.raises(ArtefactError, match="unfinished"):
         open_artefact(unfinished)
     finished = run("on")
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout.strip() == "3"  # the three that were paid for are not paid for again
+    assert [path.suffix for path in tmp_path.iterdir()] == [
+        ""
+    ]  # no lock, no partial folder
+
+
+def test_two_processes_do_not_make_one_artefact_together(tmp_path):
+    def work(folder: Path) -> Mapping[str, object]:
+        append_line(folder / "journal.jsonl", {"n": 1})
+        with pytest.raises(ArtefactError, match=rf"process {os.getpid()} on .* is making it; wait"):
+            run_plan(a_plan(tmp_path, work=work))
+        return {}
+
+    made = run_plan(a_plan(tmp_path, work=work))
+    assert len([*journal_lines(made.path / "journal.jsonl")]) == 1
+    assert [path.name for path in tmp_path.iterdir()] == [made.path.name]
+
+
+def test_work_that_was_finished_on_the_way_to_the_lock_is_not_done_again(tmp_path, monkeypatch):
+    calls: list[Path] = []
+    plan = a_plan(tmp_path, work=wrote(calls=calls))
+    lock = artefacts.fcntl.flock
+
+    def late(file, how):
+        monkeypatch.setattr(artefacts.fcntl, "flock", lock)
+        run_plan(plan)  # the other one, from the beginning to the end
+        lock(file, how)
+
+    monkeypatch.setattr(artefacts.fcntl, "flock", late)
+    assert run_plan(plan).digest == open_artefact(plan.folder).digest
+    assert len(calls) == 1
+
+
+def test_a_file_system_without_locks_is_written_on_all_the_same(tmp_path, monkeypatch):
+    def none(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(artefacts.fcntl, "flock", none)
+    assert run_plan(a_plan(tmp_path)).summary == {"words": 1}
 
 
 # opening ----------------------------------------------------------------------------------------

@@ -13,12 +13,15 @@ from __future__ import annotations
 import ast
 import datetime
 import errno
+import fcntl
 import hashlib
 import json
 import os
+import platform
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -179,25 +182,28 @@ class Plan:
 def run_plan(plan: Plan) -> Artefact:
     """Return the plan's artefact, made by its work unless it is there already.
 
-    raises: ArtefactError when the folder cannot be written.
+    raises: ArtefactError when the folder cannot be written, or another process is making it.
     """
     if plan.done:
         return open_artefact(plan.folder, plan.kind)
     partial = plan.folder.with_name(plan.folder.name + PARTIAL)
     first = os.environ.get("RANK", "0") == "0"
     try:
-        # A manifest in the unfinished folder: the work is done, only its new name was missed.
-        undone = not (partial / MANIFEST).is_file() and not plan.done
-        summary: Mapping[str, Any] = {}
-        if undone and (first or plan.distributed):
-            _make_place(partial)
-            summary = plan.work(partial)
-        if not first:
-            return _awaited(plan)
-        if undone:
-            _write_manifest(partial, plan, summary)
-        shutil.rmtree(partial / SCRATCH, ignore_errors=True)
-        os.replace(partial, plan.folder)
+        with _alone(plan) if first else nullcontext():
+            if first and plan.done:  # by another process, while this one came to the lock
+                return open_artefact(plan.folder, plan.kind)
+            # A manifest in the unfinished folder: the work is done, only its new name was missed.
+            undone = not (partial / MANIFEST).is_file() and not plan.done
+            summary: Mapping[str, Any] = {}
+            if undone and (first or plan.distributed):
+                _make_place(partial)
+                summary = plan.work(partial)
+            if not first:
+                return _awaited(plan)
+            if undone:
+                _write_manifest(partial, plan, summary)
+            shutil.rmtree(partial / SCRATCH, ignore_errors=True)
+            os.replace(partial, plan.folder)
     except OSError as error:
         if error.errno not in _NO_PLACE:
             raise
@@ -207,6 +213,34 @@ def run_plan(plan: Plan) -> Artefact:
             "make room or choose another folder with --set out=FOLDER, then run again"
         ) from error
     return open_artefact(plan.folder, plan.kind)
+
+
+@contextmanager
+def _alone(plan: Plan) -> Iterator[None]:
+    """Keep other processes from the same work, in a file beside the folder that they would share.
+
+    The lock ends with the process, however that ends. The file goes once the artefact is there:
+    whoever still waits at it finds the work done.
+    """
+    _make_place(plan.root)
+    place = plan.root / f".{plan.folder.name}.lock"
+    with place.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise ArtefactError(
+                f"{plan.folder}: {file.read() or 'another process'} is making it; wait until that "
+                "has ended and run again, or choose another folder with --set out=FOLDER"
+            ) from None
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP):  # a file system without locks
+                raise
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()}")
+        file.flush()
+        yield
+        place.unlink(missing_ok=True)
 
 
 def _make_place(folder: Path) -> None:
