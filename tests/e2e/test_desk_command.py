@@ -1,10 +1,12 @@
 """`drenpa desk` as a process: it prints links, and they open it for the person they are of."""
 
+import contextlib
 import signal
 import socket
 import subprocess
 import sys
 import time
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -16,17 +18,22 @@ def free_port():
         return free.getsockname()[1]
 
 
+@contextlib.contextmanager
+def serving(folder, *arguments, links):
+    script = "from drenpa.cli import main; main()"
+    command = [sys.executable, "-c", script, "desk", *arguments, "--port", str(free_port())]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
+        yield [process.stdout.readline().strip() for _ in range(links)]
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=30)
+
+
 @pytest.fixture
 def desk(tmp_path):
     (tmp_path / "items.jsonl").write_text('{"id": "a", "question": "What is a verb?"}\n')
-    script = "from drenpa.cli import main; main()"
-    command = [sys.executable, "-c", script, "desk", "s.db", "--drafts", "items.jsonl"]
-    command += ["--port", str(free_port()), "--person", "dolma", "--person", "པད་མ་"]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
-        links = [process.stdout.readline().strip() for _ in range(2)]
+    people = ("--person", "dolma", "--person", "པད་མ་")
+    with serving(tmp_path, "s.db", "--drafts", "items.jsonl", *people, links=2) as links:
         yield links
-        process.send_signal(signal.SIGINT)
-        process.wait(timeout=30)
 
 
 def opened(client, link):
@@ -49,3 +56,13 @@ def test_the_desk_prints_a_link_for_each_person_and_they_work_under_their_name(d
             assert "What is a verb?" in page.text
         place = link.split("/?")[0]
         assert httpx.get(place + "/").status_code == 403
+
+
+def test_a_desk_in_a_new_folder_answers_under_its_name_in_small_letters(tmp_path):
+    with serving(tmp_path, "new/s.db", "--host", "Desk.Example.org", links=1) as [link]:
+        address = urlsplit(link)
+        assert address.hostname == "desk.example.org"
+        assert address.netloc.startswith("desk.example.org:")
+        here = f"http://127.0.0.1:{address.port}/?{address.query}"
+        with httpx.Client(headers={"Host": address.netloc}, follow_redirects=True) as client:
+            assert opened(client, here).status_code == 200

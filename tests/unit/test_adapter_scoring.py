@@ -208,6 +208,16 @@ def test_a_folder_is_never_overwritten(write: Callable[..., Bench]) -> None:
         write()
 
 
+def test_a_folder_of_the_users_beside_it_is_left_alone(
+    write: Callable[..., Bench], tmp_path: Path
+) -> None:
+    own = tmp_path / ".bench.part" / "mine.txt"
+    own.parent.mkdir()
+    own.write_text("mine")
+    assert write().folder.name == "bench"
+    assert own.read_text() == "mine"
+
+
 def test_a_critic_is_no_judge_for_other_harnesses(write: Callable[..., Bench]) -> None:
     with pytest.raises(ConfigError, match="within a run only"):
         write(name="critic")

@@ -122,6 +122,36 @@ def test_label_studio_tasks_are_written_by_their_suffix(run, tmp_path):
     assert "1 not done yet" in run("import", "s.db", _annotated(tmp_path / "tasks.json"))
 
 
+@pytest.mark.parametrize("there", ["s.csv", "s.xlsx", "s.jsonl", "s.json", "s.xml"])
+def test_a_sheet_that_is_there_is_not_written_over(run, tmp_path, there):
+    lines(tmp_path / "items.jsonl", [{"id": "a", "question": "Why?"}])
+    run("add", "s.db", "items.jsonl")
+    (tmp_path / there).write_text("filled in by hand")
+    file = there.replace(".xml", ".json")
+    command = ["annotate", "export", "s.db", file, "--person", "dolma", "--phase", "question"]
+    result = CliRunner().invoke(app, command)
+    assert str(result.exception) == (
+        f"{there}: is there already; name a file that does not exist yet"
+    )
+    assert (tmp_path / there).read_text() == "filled in by hand"
+
+
+def test_a_release_goes_into_a_new_folder_and_leaves_what_stands_there_alone(run, tmp_path):
+    lines(tmp_path / "items.jsonl", [{"id": "a", "question": "Why?"}])
+    run("add", "s.db", "items.jsonl")
+    own = lines(tmp_path / "records.jsonl", [{"id": "mine"}])
+    before = own.read_text()
+    for folder in (".", "items.jsonl"):
+        result = CliRunner().invoke(app, ["annotate", "release", "s.db", folder])
+        assert str(result.exception) == (
+            f"{folder}: is there already; name a folder that does not exist yet"
+        )
+    assert own.read_text() == before
+    (tmp_path / "out.part").mkdir()
+    assert "     1 deep/out/history.jsonl" in run("release", "s.db", "deep/out")
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["out"]
+
+
 def _annotated(path):
     tasks = [task | {"annotations": []} for task in json.loads(path.read_text())]
     path.write_text(json.dumps(tasks))

@@ -8,16 +8,35 @@ import sqlite3
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 
 from drenpa.config import CorpusConfig
-from drenpa.core.errors import DrenpaError
+from drenpa.core.errors import DataError, DrenpaError
 from drenpa.core.records import Ranking, Record
-from drenpa.corpus.annotate import BATCH, Step, Store, export, exported_lines, read_history
+from drenpa.corpus.annotate import (
+    BATCH,
+    Step,
+    Store,
+    export,
+    exported_lines,
+    read_drafts,
+    read_history,
+)
+from drenpa.corpus.assign import assign
 from drenpa.corpus.audit import AcceptanceRule
 from drenpa.corpus.curate import curate
-from drenpa.corpus.rounds import ConflictError, Draft, GoldDraft, RuleError, may_work, replay
+from drenpa.corpus.intake import read_rankings
+from drenpa.corpus.rounds import (
+    ConflictError,
+    Draft,
+    Event,
+    GoldDraft,
+    RuleError,
+    may_work,
+    replay,
+)
 
 CANDIDATES = ({"id": "x", "answer": "A doing word."}, {"id": "y", "answer": "A thing."})
 DRAFT = Draft(id="a", question="What is a verb?", answer="It names an action.", source="book")
@@ -260,6 +279,33 @@ def test_an_accepted_item_is_repaired_and_rated_anew_and_loses_orders_of_another
     assert act(store, "repair", "pema", QUESTION_AND_ANSWER).orders == {}
 
 
+def test_who_took_a_repair_back_has_seen_the_ratings_and_does_not_rate(store):
+    edited(store)
+    act(store, "rate", "r1", RATING)
+    repaired = act(store, "repair", "pema", QUESTION_AND_ANSWER)
+    item = act(store, "undo", "pema", {"version": repaired.version})
+    assert [rating.rater for rating in item.ratings] == ["r1"]
+    assert item.editors == {"dolma", "tashi"}
+    with pytest.raises(RuleError, match="pema repaired it, and undoing that does not"):
+        act(store, "rate", "pema", RATING)
+    assert not may_work(item, "pema")
+    assert not item.is_hidden_from("pema")
+    assert assign(store, ["r1", "r2", "pema"], "audit", actor="lead").short == ("a",)
+    assert store.item("a").assigned["audit"] == ("r1", "r2")
+    with Store(store.path) as other:
+        assert other.items() == store.items() == list(replay(store.events()).values())
+
+
+def test_such_a_rating_in_an_older_store_stands(store, tmp_path):
+    edited(store)
+    repaired = act(store, "repair", "pema", QUESTION_AND_ANSWER)
+    item = act(store, "undo", "pema", {"version": repaired.version})
+    rating = Event(0, "a", item.version + 1, "rate", "pema", "2026-01-01T00:00:00+00:00", RATING)
+    with Store(tmp_path / "older.db") as older:
+        older.restore([*store.events(), rating])
+        assert [rating.rater for rating in older.item("a").ratings] == ["pema"]
+
+
 def test_an_assigned_item_is_for_those_it_is_assigned_to(store):
     act(store, "assign", "lead", {"phase": "question", "people": ["tashi"]})
     with pytest.raises(RuleError, match="is assigned to others"):
@@ -367,6 +413,30 @@ def test_candidates_are_ranked_with_notes_once_the_item_is_accepted(store):
         act(store, "add_candidate", "dolma", {"id": "z", "answer": "More."})
 
 
+@pytest.mark.parametrize(
+    ("candidates", "told"),
+    [
+        ([CANDIDATES[0], CANDIDATES[0] | {"answer": "Other."}], "the id 'x' stands twice"),
+        ([CANDIDATES[0], CANDIDATES[0] | {"id": "z"}], "the answer 'A doing word.' stands twice"),
+    ],
+)
+def test_candidates_that_come_in_are_distinct(tmp_path, candidates, told):
+    path = tmp_path / "items.jsonl"
+    path.write_text(json.dumps({"id": "b", "question": "Why?", "candidates": candidates}))
+    with pytest.raises(DataError) as caught:
+        read_drafts(path)
+    assert str(caught.value) == f"{path}:1: field 'candidates': {told}; give each its own"
+
+
+def test_an_older_store_whose_candidates_are_not_distinct_still_opens(store, tmp_path):
+    [event] = store.events()
+    draft = event.content["draft"] | {"candidates": [CANDIDATES[0], CANDIDATES[0]]}
+    with Store(tmp_path / "older.db") as older:
+        older.restore([replace(event, content=event.content | {"draft": draft})])
+    with Store(tmp_path / "older.db") as older:
+        assert len(older.item("a").candidates) == 2
+
+
 def test_a_step_needs_a_name_a_known_item_and_known_fields(store):
     with pytest.raises(RuleError, match="who are you"):
         act(store, "edit_question", "  ", QUESTION)
@@ -447,12 +517,129 @@ def test_what_is_exported_is_what_curate_reads(store, tmp_path):
     ]
 
 
+def test_the_longest_id_is_released_and_annotators_stay_apart(store, tmp_path):
+    name = "n" * 200
+    store.add([DRAFT.model_copy(update={"id": name})], actor="import")
+    for candidate in CANDIDATES:
+        act(store, "add_candidate", "dolma", candidate, name)
+    rated(store, name=name)
+    order = [{"candidate": "y", "rank": 2}, {"candidate": "x", "rank": 1}]
+    for annotator in ("pema", "nyima"):
+        act(store, "rank", annotator, {"ranks": order}, name)
+    assert export(store, tmp_path / "out")["rankings.jsonl"] == 2
+    rankings = read_rankings(tmp_path / "out" / "rankings.jsonl", records=[name])
+    assert {ranking.annotator for ranking in rankings} == {"pema", "nyima"}
+    assert all(ranking.id.startswith("nnn") for ranking in rankings)
+
+
 def test_another_opening_of_the_store_sees_the_same_state(store):
     rated(store)
     with Store(store.path) as other:
         assert other.items() == store.items()
         act(other, "add_candidate", "x", CANDIDATES[0])
         assert store.items() == other.items() == list(replay(store.events()).values())
+
+
+def test_a_full_disk_is_said_and_what_was_taken_before_stays(store):
+    act(store, "edit_question", "dolma", QUESTION)
+    [pages] = store._connection.execute("PRAGMA page_count").fetchone()
+    store._connection.execute(f"PRAGMA max_page_count = {pages}")
+    drafts = [Draft(id=f"n{n}", question="Why? " * 2000) for n in range(20)]
+    with pytest.raises(DrenpaError, match=r"store\.db: cannot be written \(.*full\)") as caught:
+        store.add(drafts, actor="import")
+    assert not isinstance(caught.value, RuleError)
+    assert [item.id for item in store.items()] == ["a"]
+    store._connection.execute("PRAGMA max_page_count = 100000")
+    assert store.add(drafts, actor="import") == 20
+    assert act(store, "edit_answer", "tashi", ANSWER).phase == "audit"
+    with Store(store.path) as other:
+        assert other.items() == store.items()
+
+
+def test_a_store_in_a_place_that_cannot_be_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DrenpaError, match=r"file/s\.db: cannot be used as an annotation store"):
+        Store(tmp_path / "file" / "s.db")
+
+
+def _open_all(paths, start, done):
+    start.wait(timeout=60)
+    faults = []
+    for path in paths:
+        try:
+            with Store(path) as store:
+                faults += store.items()
+        except DrenpaError as error:
+            faults.append(str(error))
+    done.put(faults)
+
+
+def test_a_new_store_is_opened_by_several_processes_at_once(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    paths, count = [tmp_path / f"{number}.db" for number in range(30)], 4
+    start, done = context.Barrier(count), context.Queue()
+    workers = [context.Process(target=_open_all, args=(paths, start, done)) for _ in range(count)]
+    for worker in workers:
+        worker.start()
+    assert [done.get(timeout=120) for _ in workers] == [[]] * count
+    for worker in workers:
+        worker.join(timeout=60)
+    done.close()
+    done.join_thread()
+
+
+OPEN_HALFWAY = """
+import os, sqlite3, sys
+from drenpa.corpus.annotate import Store
+
+def die(statement):
+    if "application_id =" in statement:
+        os.kill(os.getpid(), 9)
+
+class Connection(sqlite3.Connection):
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.set_trace_callback(die)
+
+connect = sqlite3.connect
+sqlite3.connect = lambda *arguments, **options: connect(*arguments, factory=Connection, **options)
+Store(sys.argv[1])
+"""
+
+
+def test_a_kill_while_a_store_is_made_leaves_a_file_that_can_be_used(tmp_path):
+    path = tmp_path / "s.db"
+    done = subprocess.run([sys.executable, "-c", OPEN_HALFWAY, str(path)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert path.exists()
+    with Store(path) as store:
+        assert store.add([DRAFT], actor="import") == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "change", "told"),
+    [
+        (1, {"content": {}}, "field 'content': a: import: draft: Field required"),
+        (2, {"content": {}}, "field 'content': a: edit_question: question: Field required"),
+        (3, {"content": {}}, "field 'content': a: undo: version: Field required"),
+        (3, {"version": 2}, "field 'version': is 2 after 2; take the original file"),
+        (2, {"actor": "tashi"}, None),
+        (1, {"action": "burn"}, "field 'action': "),
+    ],
+)
+def test_a_damaged_history_is_told_by_line(store, tmp_path, line, change, told):
+    item = act(store, "edit_question", "dolma", QUESTION)
+    act(store, "undo", "dolma", {"version": item.version})
+    export(store, tmp_path / "out")
+    path = tmp_path / "out" / "history.jsonl"
+    rows = [json.loads(text) for text in path.read_text().splitlines()]
+    rows[line - 1] |= change
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    place = f"{path}:{line}: " if told else f"{path}:3: a: tashi did that step"
+    with pytest.raises(DataError) as caught:
+        read_history(path)
+    assert str(caught.value).startswith(place + (told or ""))
+    assert len(caught.value.faults) == 1
 
 
 def _rate_all(path, rater, names, done):

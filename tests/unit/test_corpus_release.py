@@ -167,6 +167,27 @@ def test_nothing_is_overwritten_and_answers_are_not_put_inside(corpus, released,
         write_release(corpus, tmp_path / "r", tmp_path / "p", FACTS, key=b"short")
 
 
+def test_folders_beside_a_release_are_left_alone_and_nothing_else_is_left(corpus, tmp_path):
+    (tmp_path / "public.part").mkdir()
+    for own in ("public.part/mine.txt", "private.jsonl.part"):
+        (tmp_path / own).write_text("mine")
+    write_release(corpus, tmp_path / "public", tmp_path / "private.jsonl", FACTS)
+    assert (tmp_path / "public.part" / "mine.txt").read_text() == "mine"
+    assert (tmp_path / "private.jsonl.part").read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "private.jsonl",
+        "private.jsonl.part",
+        "public",
+        "public.part",
+    ]
+
+
+def test_a_link_to_nowhere_is_a_target_that_is_there(corpus, tmp_path):
+    (tmp_path / "public").symlink_to(tmp_path / "gone")
+    with pytest.raises(ArtefactError, match="never overwritten"):
+        write_release(corpus, tmp_path / "public", tmp_path / "p", FACTS)
+
+
 def test_a_corpus_that_leaks_is_not_released(corpus, tmp_path):
     import shutil
 
@@ -179,8 +200,7 @@ def test_a_corpus_that_leaks_is_not_released(corpus, tmp_path):
     write_rows(folder / "records.parquet", [*corpus.rows("records", Record), leak])
     with pytest.raises(DataError, match=rf"leak.answer: holds the withheld answer of {test.id}"):
         write_release(open_artefact(folder), tmp_path / "r", tmp_path / "p", FACTS)
-    assert not (tmp_path / "r").exists()
-    assert not (tmp_path / "p").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["leaky"]
 
 
 def test_a_short_answer_counts_only_as_a_whole_field(tmp_path):

@@ -1,7 +1,9 @@
 """The desk: people work through their rounds with plain forms, and nobody else can."""
 
+import contextlib
 import json
 import re
+import sqlite3
 
 import pytest
 from starlette.testclient import TestClient
@@ -11,7 +13,7 @@ from drenpa.core.records import Ranking, Record
 from drenpa.corpus.annotate import Store
 from drenpa.corpus.intake import read_rankings, read_records
 from drenpa.corpus.rounds import Draft, GoldDraft
-from drenpa.desk.access import key_of, links, pass_for
+from drenpa.desk.access import host_name, key_of, links, pass_for
 from drenpa.desk.app import create_app
 
 HOST = "http://127.0.0.1:8765"
@@ -47,7 +49,7 @@ class Desk:
 
     def step(self, action, values, name="a/1"):
         page = self.item(name).text
-        hidden = dict(re.findall(r'type="hidden" name="(\w+)" value="(\d+)"', page))
+        hidden = dict(re.findall(r'type="hidden" name="(\w+)" value="(\w+)"', page))
         if action != "undo":
             hidden.pop("version", None)
         return self.post(f"/item/{action}?id={name}", hidden | values)
@@ -152,15 +154,18 @@ def test_the_rules_hold_against_hand_made_forms(desk):
 
 
 def test_a_step_without_a_name_is_refused(desk):
-    response = desk.post("/item/edit_question?id=a/1", QUESTION | {"seen": "1"})
+    [seen] = set(re.findall(r'name="seen" value="(\w+)"', desk.am("Dolma").item().text))
+    desk.client.cookies.clear()
+    response = desk.post("/item/edit_question?id=a/1", QUESTION | {"seen": seen})
     assert response.status_code == 400
     assert "who are you?" in response.text
 
 
 def test_two_people_on_one_item_the_second_is_told_and_keeps_what_was_typed(desk):
+    [seen] = set(re.findall(r'name="seen" value="(\w+)"', desk.am("Tashi").item().text))
     desk.am("Dolma").step("edit_question", QUESTION)
     desk.am("Tashi")
-    late = QUESTION | {"seen": "1", "question": "My own words"}
+    late = QUESTION | {"seen": seen, "question": "My own words"}
     response = desk.post("/item/edit_question?id=a/1", late)
     assert response.status_code == 409
     assert "Dolma changed it meanwhile" in response.text
@@ -239,6 +244,30 @@ def test_another_host_name_is_refused(desk):
     assert desk.client.get("/", headers={"Host": "[::1]:8765"}).status_code == 200
 
 
+@pytest.mark.parametrize("host", ["[::1", "[nothing]", "//", "@", "\N{CARE OF}"])
+def test_a_malformed_host_is_refused_like_any_other(desk, host):
+    assert desk.client.get("/", headers={"Host": host.encode()}).status_code == 421
+
+
+def test_a_form_with_a_malformed_origin_is_refused(desk):
+    assert desk.post("/name", {"name": "x"}, Origin="http://[::1").status_code == 403
+
+
+def test_a_host_name_is_taken_in_whatever_case_it_was_given(path):
+    app = create_app(path, hosts=("Desk.Example.org",))
+    with TestClient(app, base_url="https://desk.example.org") as client:
+        assert client.get("/").status_code == 200
+
+
+def test_a_host_is_a_name_or_an_address_and_nothing_more():
+    assert host_name(" Desk.Example.org") == "desk.example.org"
+    assert host_name("192.0.2.7") == "192.0.2.7"
+    assert host_name("2001:DB8::0:1") == "2001:db8::1"
+    for wrong in ("http://desk.example.org", "desk.example.org:443", "a b", ".org", "x/y", "བོད"):
+        with pytest.raises(DrenpaError, match="is no host name; give it alone"):
+            host_name(wrong)
+
+
 def test_no_script_may_run_and_no_page_may_frame_the_desk(desk):
     policy = desk.client.get("/").headers["content-security-policy"]
     assert "default-src 'none'" in policy
@@ -304,6 +333,23 @@ def test_a_personal_link_is_of_that_person_alone(locked, path):
         assert store.item("a/1").editors == {"པད་མ་:x"}
 
 
+def test_a_personal_link_opens_no_export_so_orders_of_others_stay_hidden(locked, path):
+    with TestClient(create_app(path), base_url=HOST) as client:
+        accepted(Desk(client))
+    come_in(locked, "Pema")
+    locked.step("rank", {"rank-a": "1", "rank-b": "2", "note-a": "a private note"})
+    come_in(locked, "Nyima")
+    assert "/export/" not in locked.client.get("/").text
+    for name in ("records.jsonl", "rankings.jsonl", "ratings.jsonl"):
+        response = locked.client.get(f"/export/{name}")
+        assert response.status_code == 403
+        assert "drenpa annotate release" in response.text
+        assert "private note" not in response.text
+    locked.client.cookies.clear()
+    come_in(locked, "")
+    assert "private note" in locked.client.get("/export/rankings.jsonl").text
+
+
 def test_a_pass_does_not_serve_another_name(locked):
     locked.client.cookies.set("pass", f"Dolma:{pass_for(KEY, 'Tashi')}")
     assert locked.client.get("/").status_code == 403
@@ -321,6 +367,13 @@ def test_the_key_lies_beside_the_store_for_its_owner_only(tmp_path):
         key_of(tmp_path / "desk.db")
 
 
+def test_the_folder_of_the_key_is_made_and_one_that_cannot_be_is_named(tmp_path):
+    assert key_of(tmp_path / "new" / "deep" / "desk.db")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DrenpaError, match=r"file/desk\.db\.key: cannot be written \("):
+        key_of(tmp_path / "file" / "desk.db")
+
+
 def test_a_control_item_looks_like_any_other(desk, path):
     same = {"question": QUESTION["question"], "answer": "It acts.", "source": "book"}
     with Store(path) as store:
@@ -331,10 +384,13 @@ def test_a_control_item_looks_like_any_other(desk, path):
         for rater in ("r1", "r2", "r3", "r4"):
             desk.am(rater).step("rate", RATING, name="g")
         assert len(store.item("g").ratings) == 4
+    undo = desk.item("g").text
+    assert not re.findall(r'name="(?:version|seen)" value="\d', undo)
+    assert len(set(re.findall(r'name="(?:version|seen)" value="([a-p]{16})"', undo))) == 1
     desk.am("r5")
 
     def told(page, name):
-        return re.sub(r'name="seen" value="\d+"', "", page).replace(name, "ID")
+        return re.sub(r'name="seen" value="\w+"', "", page).replace(name, "ID")
 
     shown = told(desk.item("g").text, "id=g").replace(">g<", ">ID<").replace(">g ", ">ID ")
     other = told(desk.item("a/1").text, "id=a/1").replace(">a/1<", ">ID<").replace(">a/1 ", ">ID ")
@@ -354,3 +410,20 @@ def test_a_suggested_kind_says_who_suggests_it_and_why(desk, path):
     edit = QUESTION | {"question": "ཅི།", "kind": "foundation"}
     assert desk.step("edit_question", edit, "bo").status_code == 303
     assert "suggested by" not in desk.item("bo").text
+
+
+def test_a_store_that_cannot_be_written_is_said_and_what_was_typed_is_kept(path):
+    with TestClient(create_app(path), base_url=HOST) as client:
+        desk = Desk(client).am("Dolma")
+        page = desk.item().text
+        [seen] = set(re.findall(r'name="seen" value="(\w+)"', page))
+        with contextlib.closing(sqlite3.connect(path)) as other:
+            other.execute(
+                "CREATE TRIGGER full BEFORE INSERT ON events"
+                " BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END"
+            )
+        typed = QUESTION | {"seen": seen, "question": "My own words"}
+        response = desk.post("/item/edit_question?id=a/1", typed)
+        assert response.status_code == 503
+        assert "cannot be written (database or disk is full)" in response.text
+        assert "My own words" in response.text

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import signal
 import sqlite3
 import subprocess
@@ -17,7 +18,7 @@ from drenpa.core.errors import DataError
 from drenpa.corpus.annotate import BATCH, Store
 from drenpa.corpus.clean import clean_text
 from drenpa.corpus.exchange import take_candidates, take_sheet, write_sheet
-from drenpa.corpus.rounds import CandidateDraft, Draft
+from drenpa.corpus.rounds import CandidateDraft, Draft, GoldDraft
 
 FORMATS = ("csv", "xlsx", "jsonl")
 QUESTION = {"question": "What does it do?", "kind": "foundation", "stability": "slow", "demand": 2}
@@ -258,7 +259,7 @@ def test_a_sheet_can_come_back_twice(store, tmp_path):
         ({"kind": "meta", "done": "yes"}, "edit_question: kind: Input should be"),
         ({"done": "perhaps"}, "field 'done': 'perhaps' is neither yes nor empty"),
         ({"item": "zz", "done": "yes"}, "field 'item': the store has no item 'zz'"),
-        ({"seen": 7, "done": "yes"}, "has no version 7"),
+        ({"seen": "7", "done": "yes"}, "field 'seen': a: '7' stands for no version of it"),
         (
             {"phase": "rejected", "done": "yes"},
             "is in phase question; repairs belong to round 3",
@@ -267,12 +268,37 @@ def test_a_sheet_can_come_back_twice(store, tmp_path):
 )
 def test_a_line_at_fault_is_named_and_changes_nothing(store, tmp_path, change, told):
     path = tmp_path / "sheet.csv"
+    act(store, "assign", "lead", {"phase": "question", "people": ["nobody"]}, "bo")
     write_sheet(store, path, "dolma", "question", count=1)
     outcome = take_sheet(store, fill(path, {"kind": "foundation"} | change))
     [refusal] = outcome.refused
     assert refusal.startswith(f"{path}:2: ")
     assert told in refusal
-    assert len(store.events()) == 2
+    assert len(store.events()) == 3
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_sheet_does_not_tell_how_often_an_item_was_changed(store, tmp_path, suffix):
+    gold = GoldDraft(id="g", question="2+2?", answer="5", agrees=False, kind="foundation")
+    store.add_gold([gold], actor="import")
+    edited(store)
+    act(store, "edit_question", "dolma", QUESTION, "bo")
+    seen = {}
+    for name in ("first", "second"):
+        path = tmp_path / f"{name}.{suffix}"
+        edits = {"first": [], "second": ["r7"]}[name]
+        for rater in edits:
+            act(store, "rate", rater, RATING, "g")
+        items = [item for item in store.items() if item.phase == "audit"]
+        seen[name] = {item.id: store.stamp(item.id, item.version) for item in items}
+        write_sheet(store, path, "r1", "audit")
+        assert {row["seen"] for row in read(path)} <= set(seen[name].values())
+        assert all(re.fullmatch("[a-p]{16}", row["seen"]) for row in read(path))
+    assert seen["first"]["a"] == seen["second"]["a"] != seen["first"]["g"] != seen["second"]["g"]
+    with Store(store.path) as again, Store(tmp_path / "other.db") as other:
+        assert again.stamp("a", 3) == store.stamp("a", 3) != other.stamp("a", 3)
+        for version in (1, 2, 3):
+            assert store.version_of("a", store.stamp("a", version)) == version
 
 
 def test_a_rating_that_is_half_filled_in_is_refused_and_an_empty_one_waits(store, tmp_path):

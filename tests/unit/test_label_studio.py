@@ -134,7 +134,7 @@ def test_a_file_that_is_no_export_is_refused(store, tmp_path, text, told):
         {"data": {}, "annotations": [{"result": []}]},
         {"data": {"item": "a"}, "annotations": 5},
         {
-            "data": {"item": "a", "seen": 1, "phase": "question", "person": "x", "question": "?"},
+            "data": {"item": "a", "seen": "x", "phase": "question", "person": "x", "question": "?"},
             "annotations": [{"result": [{"from_name": "kind", "value": {"choices": []}}]}],
         },
     ],

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -80,7 +80,7 @@ def write_bench(recipe: Recipe, corpus: Artefact, folder: Path) -> Bench:
     raises: ArtefactError when the folder is there already; ConfigError for a judge that no harness
             can ask.
     """
-    if folder.exists():
+    if os.path.lexists(folder):
         raise ArtefactError(f"{folder}: is there already; name a folder that does not exist yet")
     config: BenchmarkConfig = recipe.benchmark
     if any(member.name == "critic" for member in members_of(config.judge)):
@@ -104,9 +104,16 @@ def write_bench(recipe: Recipe, corpus: Artefact, folder: Path) -> Bench:
         judge=_at_home(config.judge),
     )
     items = choose_items(corpus.rows("benchmark", Record), config.items_per_kind)
-    part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
+        part = Path(scratch) / folder.name
+        _write_folder(part, settings, items)
+        os.replace(part, folder)
+    return open_bench(folder)
+
+
+def _write_folder(part: Path, settings: BenchSettings, items: Sequence[Record]) -> None:
+    """Write the questions, the answers to be kept, and what each harness runs."""
     told = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     write_text(part / BENCH, told)
     _write_lines(part / QUESTIONS, [_question(item) for item in items])
@@ -119,8 +126,6 @@ def write_bench(recipe: Recipe, corpus: Artefact, folder: Path) -> Bench:
     bench = open_bench(part)
     _write_lm_eval(bench)
     _write_opencompass(bench)
-    os.replace(part, folder)
-    return open_bench(folder)
 
 
 def open_bench(folder: Path | str) -> Bench:

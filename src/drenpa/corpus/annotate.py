@@ -13,9 +13,12 @@ from __future__ import annotations
 import contextlib
 import datetime
 import hashlib
+import hmac
 import json
+import secrets
 import sqlite3
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,6 +29,7 @@ from pydantic import ValidationError
 from drenpa.core.artefacts import write_text
 from drenpa.core.errors import DrenpaError
 from drenpa.core.records import Candidate, Ranking, Record, Row
+from drenpa.core.text import brief
 from drenpa.corpus.audit import AcceptanceRule
 from drenpa.corpus.classify import suggest_kind
 from drenpa.corpus.formats import Faults
@@ -42,6 +46,7 @@ from drenpa.corpus.rounds import (
     RuleError,
     Undo,
     apply_event,
+    check_rater,
     check_undo,
     may_work,
     missed,
@@ -50,8 +55,8 @@ from drenpa.corpus.rounds import (
     standing,
 )
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS events (
+_SCHEMA = (
+    """CREATE TABLE IF NOT EXISTS events (
     number  INTEGER PRIMARY KEY AUTOINCREMENT,
     item    TEXT NOT NULL,
     version INTEGER NOT NULL,
@@ -60,15 +65,18 @@ CREATE TABLE IF NOT EXISTS events (
     at      TEXT NOT NULL,
     content TEXT NOT NULL,
     UNIQUE (item, version)
-);
-CREATE TRIGGER IF NOT EXISTS events_stay BEFORE UPDATE ON events
-    BEGIN SELECT RAISE(ABORT, 'events are never altered'); END;
-CREATE TRIGGER IF NOT EXISTS events_remain BEFORE DELETE ON events
-    BEGIN SELECT RAISE(ABORT, 'events are never removed'); END;
-"""
+)""",
+    """CREATE TRIGGER IF NOT EXISTS events_stay BEFORE UPDATE ON events
+    BEGIN SELECT RAISE(ABORT, 'events are never altered'); END""",
+    """CREATE TRIGGER IF NOT EXISTS events_remain BEFORE DELETE ON events
+    BEGIN SELECT RAISE(ABORT, 'events are never removed'); END""",
+    "CREATE TABLE IF NOT EXISTS secret (value BLOB NOT NULL)",
+)
 _STORE_ID = 0x6472656E  # "dren": marks the file as ours
+_PATIENCE_S = 60  # how long a step waits for the steps of others
 BATCH = 500  # steps to a transaction, where many come at once
 _EDITED = 3  # an item's version after rounds 1 and 2; control items begin there, to look alike
+_LETTERS = str.maketrans("0123456789abcdef", "abcdefghijklmnop")  # no table takes it for a number
 GOLD_EVERY = 10  # of so many items that a person rates, one is a control item
 
 
@@ -116,31 +124,61 @@ class Store:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = threading.RLock()
         self._history: dict[str, list[Event]] = {}
         self._items: dict[str, Item] = {}
         self._last = 0
         try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(
-                self.path, timeout=60, isolation_level=None, check_same_thread=False
+                self.path, timeout=_PATIENCE_S, isolation_level=None, check_same_thread=False
             )
-            self._prepare()
-        except sqlite3.DatabaseError as error:
-            raise DrenpaError(
-                f"{self.path}: cannot be used as an annotation store ({error})"
-            ) from error
-
-    def _prepare(self) -> None:
-        owner = self._connection.execute("PRAGMA application_id").fetchone()[0]
-        tables = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if owner != _STORE_ID and tables:
+        except (OSError, sqlite3.Error) as error:
+            raise _unusable(self.path, error) from error
+        try:
+            self._connection.execute("PRAGMA synchronous = FULL")
+            self._secret = self._prepare()
+            self._keep_a_log()
+        except sqlite3.Error as error:
             self._connection.close()
-            raise DrenpaError(f"{self.path}: is a database of something else; choose another file")
-        self._connection.execute("PRAGMA journal_mode = WAL")
-        self._connection.execute("PRAGMA synchronous = FULL")
-        self._connection.executescript(_SCHEMA)
-        self._connection.execute(f"PRAGMA application_id = {_STORE_ID}")
+            raise _unusable(self.path, error) from error
+        except DrenpaError:
+            self._connection.close()
+            raise
+
+    def _prepare(self) -> bytes:
+        """Make the tables of a new store, all at once or not at all; return the store's secret.
+
+        raises: DrenpaError when the file is a database of something else.
+        """
+        with self._all_or_nothing():
+            owner = self._connection.execute("PRAGMA application_id").fetchone()[0]
+            tables = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            if owner != _STORE_ID and tables:
+                raise DrenpaError(
+                    f"{self.path}: is a database of something else; choose another file"
+                )
+            for statement in _SCHEMA:
+                self._connection.execute(statement)
+            self._connection.execute(f"PRAGMA application_id = {_STORE_ID}")
+            kept = self._connection.execute("SELECT value FROM secret").fetchone()
+            if kept is None:
+                kept = (secrets.token_bytes(32),)
+                self._connection.execute("INSERT INTO secret VALUES (?)", kept)
+        return bytes(kept[0])
+
+    def _keep_a_log(self) -> None:
+        """Let readers and a writer work at once (WAL). SQLite does not wait by itself for others
+        who have the file open at that moment."""
+        deadline = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                self._connection.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
 
     def close(self) -> None:
         """Close the file."""
@@ -180,6 +218,26 @@ class Store:
         """Return all events in the order they happened."""
         with self._lock:
             return self._read(0)
+
+    def stamp(self, name: str, version: int) -> str:
+        """Return what stands for a version of an item in forms and sheets.
+
+        It tells nobody which version it is: how often an item was changed gives control items away.
+        """
+        told = hmac.new(self._secret, f"{version}\0{name}".encode(), hashlib.sha256).hexdigest()
+        return told[:16].translate(_LETTERS)
+
+    def version_of(self, name: str, stamp: str) -> int:
+        """Return the version of an item that a stamp stands for.
+
+        raises: RuleError when there is no such item; ConflictError when it has no such version.
+        """
+        for event in self.history(name):
+            if self.stamp(name, event.version) == stamp:
+                return event.version
+        raise ConflictError(
+            f"{name}: '{brief(stamp)}' stands for no version of it in this store; look at it again"
+        )
 
     def act(
         self, name: str, action: Action, actor: str, content: Mapping[str, Any], *, seen: int
@@ -337,17 +395,16 @@ class Store:
         history = self._history.get(name, [])
         first = _EDITED if "gold" in content else 1
         version = history[-1].version + 1 if history else first
+        event = Event(self._last + 1, name, version, action, actor.strip(), at, content)
         try:
+            if action == "rate" and name in self._items:
+                check_rater(self._items[name], actor.strip())
             if action == "undo":
-                content = Undo.model_validate(content).model_dump()
-            event = Event(self._last + 1, name, version, action, actor.strip(), at, content)
-            if action == "undo":
-                check_undo(self._items[name], history, content["version"])
+                event = replace(event, content=Undo.model_validate(content).model_dump())
+                check_undo(self._items[name], history, event.content["version"])
             item = self._after(event)
         except ValidationError as error:
-            fault = error.errors(include_url=False)[0]
-            place = ".".join(str(part) for part in fault["loc"])
-            raise RuleError(f"{name}: {action}: {place}: {fault['msg']}") from None
+            raise RuleError(_told(event, error)) from None
         self._take_in(self._write(event), item)
 
     def _write(self, event: Event) -> Event:
@@ -392,17 +449,46 @@ class Store:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        """All or nothing; what was taken in of steps that did not come about is forgotten again."""
-        self._connection.execute("BEGIN IMMEDIATE")
+        """All or nothing; what was taken in of steps that did not come about is forgotten again.
+
+        raises: DrenpaError when the file cannot be written.
+        """
         before = self._connection.total_changes
         try:
-            yield
-        except BaseException:
-            self._connection.execute("ROLLBACK")
-            if self._connection.total_changes != before:
+            with self._all_or_nothing():
+                yield
+        except BaseException as error:
+            if isinstance(error, sqlite3.Error) or self._connection.total_changes != before:
                 self._history, self._items, self._last = {}, {}, 0
+            if isinstance(error, sqlite3.Error):
+                raise DrenpaError(
+                    f"{self.path}: cannot be written ({error}); what was reported as done is "
+                    "kept: mend that, then do the rest again"
+                ) from error
             raise
-        self._connection.execute("COMMIT")
+
+    @contextlib.contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:  # of a full disk SQLite rolls back by itself
+                with contextlib.suppress(sqlite3.Error):
+                    self._connection.execute("ROLLBACK")
+            raise
+
+
+def _unusable(path: Path, error: Exception) -> DrenpaError:
+    return DrenpaError(f"{path}: cannot be used as an annotation store ({error})")
+
+
+def _told(event: Event, error: ValidationError) -> str:
+    """What is wrong with the content of a step, in a line."""
+    fault = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in fault["loc"])
+    return f"{event.item}: {event.action}: {place}: {fault['msg']}"
 
 
 def _now() -> str:
@@ -473,13 +559,21 @@ def collected_rankings(items: Iterable[Item]) -> list[Ranking]:
             )
             rankings.append(
                 Ranking(
-                    id=f"{item.id}-{annotator}",
+                    id=_ranking_id(item.id, annotator),
                     record=item.id,
                     annotator=annotator,
                     candidates=candidates,
                 )
             )
     return rankings
+
+
+def _ranking_id(item: str, annotator: str) -> str:
+    """Item and annotator in at most 200 characters; a longer name ends in a hash of all of it."""
+    name = f"{item}-{annotator}"
+    if len(name) <= 200:
+        return name
+    return f"{name[:160]}…{hashlib.sha256(name.encode()).hexdigest()[:32]}"
 
 
 def export(store: Store, folder: Path) -> dict[str, int]:
@@ -500,12 +594,39 @@ def export(store: Store, folder: Path) -> dict[str, int]:
 def read_history(path: Path) -> list[Event]:
     """Read `history.jsonl` back, for `Store.restore`.
 
-    raises: DataError when a line is no event.
+    raises: DataError that names each line that is no event, or no step that its item can take.
     """
     faults = Faults()
     rows = read_rows(path, _EventRow, faults)
     faults.check()
-    return [Event(**dict(entry.row)) for entry in rows]
+    events = [Event(**dict(entry.row)) for entry in rows]
+    histories: dict[str, list[Event]] = {}
+    items: dict[str, Item] = {}
+    broken: set[str] = set()
+    for entry, event in zip(rows, events, strict=True):
+        history = histories.setdefault(event.item, [])
+        if event.item in broken:
+            continue
+        broken.add(event.item)
+        if history and event.version <= history[-1].version:
+            what = f"is {event.version} after {history[-1].version}; take the original file"
+            faults.add(entry.place, f"field 'version': {what}")
+            continue
+        history.append(event)
+        try:
+            items[event.item] = (
+                replayed(history)
+                if event.action == "undo"
+                else apply_event(items.get(event.item), event)
+            )
+        except ValidationError as error:
+            faults.add(entry.place, f"field 'content': {_told(event, error)}")
+        except DrenpaError as error:
+            faults.add(entry.place, str(error))
+        else:
+            broken.discard(event.item)
+    faults.check()
+    return events
 
 
 def exported_lines(items: Sequence[Item]) -> dict[str, list[str]]:

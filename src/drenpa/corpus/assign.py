@@ -96,4 +96,6 @@ def _able(item: Item, people: Sequence[str]) -> list[str]:
     barred = _done(item, item.phase)
     if item.phase in ("audit", "adjudication"):
         barred = barred | item.editors | {rating.rater for rating in item.ratings}
+    if item.phase == "audit":
+        barred = barred | item.repairers
     return [name for name in people if name not in barred]

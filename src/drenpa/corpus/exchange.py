@@ -28,7 +28,7 @@ from drenpa.corpus.audit import ASPECTS
 from drenpa.corpus.clean import clean_text
 from drenpa.corpus.formats import Faults
 from drenpa.corpus.intake import Located, read_rows
-from drenpa.corpus.rounds import Action, Item, Phase
+from drenpa.corpus.rounds import Action, Item, Phase, RuleError
 
 ACTIONS: Mapping[Phase, Action] = {
     "question": "edit_question",
@@ -67,14 +67,14 @@ Cell = str | int | float | bool
 class Line(Row):
     """One line of a sheet; which cells there are goes by the phase.
 
-    seen:    the item's version that the line shows.
+    seen:    stands for the item's version that the line shows (`Store.stamp`).
     person:  who did the work.
     done:    `yes` on a finished line.
     dispute: what the raters disagree on, or why they rejected it, to be read.
     """
 
     item: Identifier
-    seen: int
+    seen: Identifier
     phase: Phase
     person: Identifier
     done: Cell = ""
@@ -124,7 +124,11 @@ def write_sheet(
     raises: DataError when there are none, or when XLSX cannot hold one of them.
     """
     items = open_sheet(store, person, phase, count)
-    lines = [line for item in items for line in sheet_lines(item, person)]
+    lines = [
+        line
+        for item in items
+        for line in sheet_lines(item, person, seen=store.stamp(item.id, item.version))
+    ]
     columns = ["item", "seen", "phase", "person", *_SHOWN[phase], *_FILLED_IN[phase], "done"]
     rows = [line.model_dump(include=set(columns)) for line in lines]
     suffix = path.suffix.lower()
@@ -156,11 +160,14 @@ def open_sheet(store: Store, person: str, phase: Phase, count: int | None) -> li
     return items
 
 
-def sheet_lines(item: Item, person: str) -> list[Line]:
-    """Return the lines of an item for the person to fill in; what is known is filled in."""
+def sheet_lines(item: Item, person: str, *, seen: str) -> list[Line]:
+    """Return the lines of an item for the person to fill in; what is known is filled in.
+
+    seen: the stamp of the item's version.
+    """
     base: dict[str, Any] = {
         "item": item.id,
-        "seen": item.version,
+        "seen": seen,
         "phase": item.phase,
         "person": person,
         "question": clean_text(item.question),
@@ -245,7 +252,8 @@ def take_lines(store: Store, lines: Sequence[Located[Line]]) -> Outcome:
     faults, steps, places, waiting = Faults(), [], [], 0
     for entries in gathered.values():
         item = known.get(entries[0].row.item)
-        marked = [_is_done(entry, item, faults) for entry in entries]
+        stamp = store.stamp(item.id, item.version) if item else ""
+        marked = [_is_done(entry, item, stamp, faults) for entry in entries]
         if None in marked:
             continue
         if not any(marked):
@@ -254,7 +262,7 @@ def take_lines(store: Store, lines: Sequence[Located[Line]]) -> Outcome:
             place = entries[marked.index(False)].place
             faults.add(place, "field 'done': not every line of this item is marked; write yes")
         else:
-            step = _step_of(entries, item, faults)
+            step = _step_of(store, entries, item, faults)
             if step is not None:
                 steps.append(step)
                 places.append(entries[0].place)
@@ -265,7 +273,7 @@ def take_lines(store: Store, lines: Sequence[Located[Line]]) -> Outcome:
     return Outcome(sum(refusal is None for refusal in refused), waiting, tuple(faults.lines))
 
 
-def _is_done(entry: Located[Line], item: Item | None, faults: Faults) -> bool | None:
+def _is_done(entry: Located[Line], item: Item | None, stamp: str, faults: Faults) -> bool | None:
     """Whether the line is marked as done; None when it is at fault.
 
     A line that was changed without being marked is a fault, so that no work is lost unsaid.
@@ -275,12 +283,12 @@ def _is_done(entry: Located[Line], item: Item | None, faults: Faults) -> bool | 
     if mark not in _MARKS:
         faults.add(entry.place, f"field 'done': '{brief(mark)}' is neither yes nor empty")
         return None
-    if _MARKS[mark] or item is None or (item.phase, item.version) != (line.phase, line.seen):
+    if _MARKS[mark] or item is None or (item.phase, stamp) != (line.phase, line.seen):
         return _MARKS[mark]
     fresh = next(
         (
             other
-            for other in sheet_lines(item, line.person)
+            for other in sheet_lines(item, line.person, seen=stamp)
             if other.cell("candidate") == line.cell("candidate")
         ),
         None,
@@ -305,7 +313,9 @@ def _same(one: str, other: str) -> bool:
         return False
 
 
-def _step_of(entries: Sequence[Located[Line]], item: Item | None, faults: Faults) -> Step | None:
+def _step_of(
+    store: Store, entries: Sequence[Located[Line]], item: Item | None, faults: Faults
+) -> Step | None:
     """The step that the lines of one item stand for; None when they are at fault."""
     first, place = entries[0].row, entries[0].place
     if item is None:
@@ -338,7 +348,12 @@ def _step_of(entries: Sequence[Located[Line]], item: Item | None, faults: Faults
                 for entry in entries
             ]
         }
-    return Step(item.id, ACTIONS[first.phase], first.person, content, first.seen)
+    try:
+        seen = store.version_of(item.id, first.seen)
+    except RuleError as error:
+        faults.add(place, f"field 'seen': {error}")
+        return None
+    return Step(item.id, ACTIONS[first.phase], first.person, content, seen)
 
 
 def _cells(line: Line, names: Iterable[str]) -> dict[str, str]:

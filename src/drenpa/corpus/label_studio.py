@@ -90,7 +90,7 @@ def write_tasks(
     """
     items = open_sheet(store, person, phase, count)
     most = max(len(item.candidates) for item in items)
-    tasks = [_task(item, person, most) for item in items]
+    tasks = [_task(item, person, most, store.stamp(item.id, item.version)) for item in items]
     write_text(path.with_suffix(".xml"), project_config(phase, candidates=most))
     write_text(path, json.dumps(tasks, ensure_ascii=False, indent=1) + "\n")
     return len(items)
@@ -125,8 +125,8 @@ def take_export(store: Store, path: Path) -> Outcome:
     return Outcome(outcome.taken, outcome.waiting + waiting, (*faults.lines, *outcome.refused))
 
 
-def _task(item: Item, person: str, most: int) -> dict[str, Any]:
-    lines = sheet_lines(item, person)
+def _task(item: Item, person: str, most: int, seen: str) -> dict[str, Any]:
+    lines = sheet_lines(item, person, seen=seen)
     first = lines[0]
     data: dict[str, Any] = {name: getattr(first, name) for name in _NAMED}
     data |= {"question": first.question, "answer": first.answer, "dispute": first.dispute}

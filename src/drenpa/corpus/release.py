@@ -14,7 +14,7 @@ import hmac
 import json
 import os
 import secrets
-import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,19 +51,34 @@ def write_release(
     """
     folder, private = Path(folder), Path(private)
     for target in (folder, private):
-        if target.exists():
+        if os.path.lexists(target):
             raise ArtefactError(f"{target}: exists; a release is never overwritten, choose another")
     if folder.resolve() in private.resolve().parents:
         raise ArtefactError(f"{private}: lies inside the release; keep the answers elsewhere")
     key = key or secrets.token_bytes(32)
     if len(key) < MIN_KEY:
         raise DataError(f"the key of a release needs {MIN_KEY} secret bytes or more")
+    for target in (folder, private):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as outside,
+        tempfile.TemporaryDirectory(prefix=f".{private.name}-", dir=private.parent) as inside,
+    ):
+        part, kept = Path(outside) / folder.name, Path(inside) / private.name
+        counts = _write_folder(part, corpus, facts, key)
+        release = f"{facts.name} {facts.version}"
+        write_private(kept, key, release, corpus.rows("benchmark", Record))
+        os.replace(kept, private)
+        os.replace(part, folder)
+    return counts
+
+
+def _write_folder(part: Path, corpus: Artefact, facts: ReleaseFacts, key: bytes) -> dict[str, int]:
+    """Write all that is public, and search it for what is not; return the rows of each split."""
     train = corpus.rows("records", Record)
     rankings = corpus.rows("rankings", Ranking)
     test = corpus.rows("benchmark", Record)
     canary = dataset_canary(key)
-    part = folder.with_name(folder.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
     for split, records in (("train", train), ("test", test)):
         rows = [_columns(record, facts, key if split == "test" else b"") for record in records]
         _write_table(part / "data" / f"{split}.parquet", rows, canary, _record_schema())
@@ -76,8 +91,6 @@ def write_release(
     write_text(part / "README.md", dataset_card(corpus, facts, train, test, rankings, canary))
     check_nothing_leaks(part, test, secret=private_canary(key))
     _write_checksums(part)
-    write_private(private, key, f"{facts.name} {facts.version}", test)
-    os.replace(part, folder)
     return {"train": len(train), "test": len(test), "rankings": len(rankings)}
 
 

@@ -15,11 +15,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from drenpa.core.errors import DrenpaError
 from drenpa.core.knowledge import Kind, Stability
 from drenpa.core.records import Identifier, Row, Text
+from drenpa.core.text import brief
 from drenpa.corpus.audit import (
     RATERS,
     AcceptanceRule,
@@ -83,8 +84,8 @@ class CandidateDraft(Row):
     answer: Text
 
 
-class Draft(Row):
-    """An item as it comes in; what is empty is for the rounds to fill."""
+class StoredDraft(Row):
+    """An item as a store holds it."""
 
     id: Identifier
     question: Text
@@ -96,6 +97,27 @@ class Draft(Row):
     demand: float = Field(default=1.0, ge=0)
     tags: tuple[str, ...] = ()
     candidates: tuple[CandidateDraft, ...] = ()
+
+
+class Draft(StoredDraft):
+    """An item as it comes in; what is empty is for the rounds to fill.
+
+    Its candidates are distinct, which was not asked of what older stores hold.
+    """
+
+    @field_validator("candidates")
+    @classmethod
+    def _candidates_are_distinct(
+        cls, candidates: tuple[CandidateDraft, ...]
+    ) -> tuple[CandidateDraft, ...]:
+        for what, values in (
+            ("id", [candidate.id for candidate in candidates]),
+            ("answer", [candidate.answer for candidate in candidates]),
+        ):
+            twice = next((value for n, value in enumerate(values) if value in values[:n]), None)
+            if twice is not None:
+                raise ValueError(f"the {what} '{brief(twice)}' stands twice; give each its own")
+        return candidates
 
 
 class Gold(Row):
@@ -133,6 +155,21 @@ class KindSuggestion(Row):
     source: Annotated[Identifier, AfterValidator(_no_decision)]
     probability: float | None = Field(default=None, ge=0, le=1)
     reasons: tuple[str, ...] = ()
+
+
+class Import(Row):
+    """How an item came in.
+
+    suggestion: of its kind, by rules, where it came without one.
+    rule:       what its ratings must reach.
+    gold:       of a control item, what its ratings should be.
+    """
+
+    draft: StoredDraft
+    kind_source: str
+    suggestion: KindSuggestion | None = None
+    rule: AcceptanceRule = AcceptanceRule()
+    gold: Gold | None = None
 
 
 class QuestionEdit(Row):
@@ -222,6 +259,8 @@ class Item:
                  suggested it.
     suggestion:  the last one made, with its reasons.
     editors:     who changed question or answer; they cannot rate or adjudicate.
+    repairers:   who ever repaired it, those included who took their repair back: they have seen
+                 what raters made of it, and cannot rate.
     ratings:     of the present text only.
     orders:      annotator → order of the candidates.
     remark:      why it is where it is: what the raters dispute, why it was rejected.
@@ -244,6 +283,7 @@ class Item:
     tags: tuple[str, ...]
     suggestion: KindSuggestion | None = None
     editors: frozenset[str] = frozenset()
+    repairers: frozenset[str] = frozenset()
     ratings: tuple[Rating, ...] = ()
     candidates: tuple[CandidateDraft, ...] = ()
     orders: Mapping[str, Order] = field(default_factory=dict)
@@ -269,7 +309,7 @@ class Item:
 
     def is_hidden_from(self, person: str) -> bool:
         """Whether the person rates it blind: not told who wrote it, nor what others made of it."""
-        return self.phase == "audit" and person not in self.editors
+        return self.phase == "audit" and person not in self.editors | self.repairers
 
     def rating_of(self, rater: str) -> Rating | None:
         """Return the person's rating of the present text, if there is one."""
@@ -295,7 +335,9 @@ def may_work(item: Item, person: str) -> bool:
     if item.phase in ("question", "answer", "rejected"):
         return True
     rated = item.rating_of(person) is not None
-    if item.phase in ("audit", "adjudication"):
+    if item.phase == "audit":
+        return person not in item.editors | item.repairers and not rated
+    if item.phase == "adjudication":
         return person not in item.editors and not rated
     unranked = len(item.candidates) >= 2 and person not in item.orders
     return item.phase == "accepted" and unranked
@@ -334,7 +376,8 @@ def replayed(history: Sequence[Event]) -> Item:
         item = apply_event(item, event)
     if item is None:
         raise RuleError(f"{history[0].item}: its history has no beginning")
-    return replace(item, version=history[-1].version)
+    repairers = frozenset(event.actor for event in history if event.action == "repair")
+    return replace(item, version=history[-1].version, repairers=repairers)
 
 
 def missed(history: Sequence[Event], action: Action, seen: int) -> Event | None:
@@ -343,7 +386,7 @@ def missed(history: Sequence[Event], action: Action, seen: int) -> Event | None:
     for event in reversed(history):
         if event.version <= seen:
             return None
-        touched = made_by[event.content["version"]] if event.action == "undo" else event.action
+        touched = made_by[_undone_by(event)] if event.action == "undo" else event.action
         if touched in _RESTS_ON.get(action, ()):
             return event
     return None
@@ -362,6 +405,20 @@ def check_undo(item: Item, history: Sequence[Event], version: int) -> None:
         )
 
 
+def check_rater(item: Item, actor: str) -> None:
+    """Refuse a rating by who repaired the item and took that back, since they saw the others'.
+
+    It is asked of new ratings only: in older stores such ratings stand.
+
+    raises: RuleError.
+    """
+    if actor in item.repairers - item.editors:
+        raise RuleError(
+            f"{item.id}: {actor} repaired it, and undoing that does not make them unsee the "
+            "ratings; others rate it"
+        )
+
+
 def standing(history: Sequence[Event]) -> list[Event]:
     """Return the events that were not undone.
 
@@ -373,11 +430,10 @@ def standing(history: Sequence[Event]) -> list[Event]:
         if event.action != "undo":
             left.append(event)
             continue
-        place = next(
-            (n for n, known in enumerate(left) if known.version == event.content["version"]), -1
-        )
+        version = _undone_by(event)
+        place = next((n for n, known in enumerate(left) if known.version == version), -1)
         if place < 0:
-            raise RuleError(f"{event.item}: version {event.content['version']} is no step to undo")
+            raise RuleError(f"{event.item}: version {version} is no step to undo")
         undone = left[place]
         _check_undoable(undone, event.actor)
         alike = {undone.action, "assign"} if undone.action in ("rate", "rank") else {"assign"}
@@ -390,6 +446,10 @@ def standing(history: Sequence[Event]) -> list[Event]:
     return left
 
 
+def _undone_by(event: Event) -> int:
+    return Undo.model_validate(event.content).version
+
+
 def _check_undoable(event: Event, actor: str) -> None:
     if event.action == "import":
         raise RuleError(f"{event.item}: an import cannot be undone; reject the item instead")
@@ -400,26 +460,25 @@ def _check_undoable(event: Event, actor: str) -> None:
 
 
 def _imported(event: Event) -> Item:
-    draft = Draft.model_validate(event.content["draft"])
-    known = event.content.get("gold")
-    suggestion = event.content.get("suggestion")
+    came = Import.model_validate(event.content)
+    draft = came.draft
     return Item(
         id=event.item,
         version=event.version,
-        phase="audit" if known else "question",
+        phase="audit" if came.gold else "question",
         question=draft.question,
         answer=draft.answer,
         kind=draft.kind,
-        kind_source=event.content["kind_source"],
+        kind_source=came.kind_source,
         language=draft.language,
         source=draft.source,
         stability=draft.stability,
         demand=draft.demand,
         tags=draft.tags,
-        suggestion=KindSuggestion.model_validate(suggestion) if suggestion else None,
+        suggestion=came.suggestion,
         candidates=draft.candidates,
-        rule=AcceptanceRule(**event.content.get("rule", {})),
-        gold=Gold.model_validate(known) if known else None,
+        rule=came.rule,
+        gold=came.gold,
     )
 
 
@@ -501,6 +560,7 @@ def _repair(item: Item, actor: str, content: Mapping[str, Any]) -> Item:
         kind=repair.kind,
         kind_source="person",
         editors=item.editors | {actor},
+        repairers=item.repairers | {actor},
         ratings=(),
         orders=_orders_of(item, repair.question),
         remark="",

@@ -14,13 +14,14 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, get_args
-from urllib.parse import quote, unquote, urlencode, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit
 
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.staticfiles import StaticFiles
 
+from drenpa.core.errors import DrenpaError
 from drenpa.core.knowledge import KINDS, STABILITIES
 from drenpa.corpus.annotate import Store, exported_lines, read_drafts
 from drenpa.corpus.audit import ASPECTS
@@ -37,7 +38,7 @@ from drenpa.corpus.rounds import (
     replayed,
     standing,
 )
-from drenpa.desk.access import holds, key_of, links
+from drenpa.desk.access import holds, host_name, key_of, links
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 PAGE = 50  # items on a page of the list
@@ -73,6 +74,7 @@ def create_app(
     key:   makes the links that open the desk (`access.key_of`); without one it is open to all who
            reach it.
     """
+    names = tuple(name.lower() for name in hosts)
     store = Store(store_path)
     pages = Environment(
         loader=PackageLoader("drenpa.desk"), autoescape=True, undefined=StrictUndefined
@@ -90,7 +92,7 @@ def create_app(
 
     @app.middleware("http")
     async def guard(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
-        refusal = _refusal(request, hosts)
+        refusal = _refusal(request, names)
         response: Response
         if refusal:
             response = PlainTextResponse(*refusal)
@@ -126,11 +128,13 @@ def create_app(
         person = _person(request)
         history = store.history(item.id)
         blind = item.is_hidden_from(person)
+        undoable = _undoable(item, history, person)
         return page(
             "item.html",
             request,
             status,
             item=item,
+            seen=store.stamp(item.id, item.version),
             typed=typed or {},
             fault=fault,
             may_work=bool(person) and may_work(item, person),
@@ -144,7 +148,7 @@ def create_app(
                 for event in reversed(history)
                 if event.actor == person or not blind
             ],
-            undoable=_undoable(item, history, person),
+            undoable=store.stamp(item.id, undoable) if undoable else "",
         )
 
     @app.get("/")
@@ -193,19 +197,19 @@ def create_app(
     def step(request: Request, action: str, id: str, form: TypedForm) -> Response:  # noqa: A002
         if action not in get_args(Action):
             return page("fault.html", request, 404, fault=f"no step is called {action}")
-        seen = form.get("seen", "")
         try:
             item = store.item(id)
-            content = _content(action, form, item)
-            store.act(
-                id,
-                action,  # type: ignore[arg-type]
-                _person(request),
-                content,
-                seen=int(seen) if seen.isascii() and seen.isdigit() else -1,
+            content = (
+                {"version": store.version_of(id, form.get("version", ""))}
+                if action == "undo"
+                else _content(action, form, item)
             )
-        except RuleError as error:
-            status = 409 if isinstance(error, ConflictError) else 400
+            seen = store.version_of(id, form.get("seen", ""))
+            store.act(id, action, _person(request), content, seen=seen)  # type: ignore[arg-type]
+        except DrenpaError as error:
+            status = 503  # the store cannot be written
+            if isinstance(error, RuleError):
+                status = 409 if isinstance(error, ConflictError) else 400
             try:
                 return item_page(
                     request, store.item(id), typed=form, fault=str(error), status=status
@@ -216,6 +220,12 @@ def create_app(
 
     @app.get("/export/{name}")
     def exported(request: Request, name: str) -> Response:
+        if _linked(request):
+            fault = (
+                "Exports tell everybody's orders, so this link does not open them; whoever runs "
+                "the desk has them from drenpa annotate release."
+            )
+            return page("fault.html", request, 403, fault=fault)
         files = exported_lines(store.items())
         if name not in files:
             return page("fault.html", request, 404, fault=f"there is no file {name}")
@@ -244,17 +254,19 @@ def serve(
     people: each gets a link of their own; without any there is one link for everybody.
     bind:   the address to listen on, by default this machine's own.
     host:   the name under which others reach the desk, where `bind` is not this machine's own.
-    raises: DataError with every fault in the files.
+    raises: DataError with every fault in the files; DrenpaError when `host` is no host name.
     """
     import uvicorn
 
+    name = host_name(host) if host else LOOPBACK[0]
     rows = [draft for path in drafts for draft in read_drafts(path)]
     if rows:
         with Store(store_path) as store:
             store.add(rows, actor="import")
     key = key_of(Path(store_path))
-    app = create_app(store_path, hosts=(*LOOPBACK, *([host] if host else [])), key=key)
-    for person, link in links(key, f"http://{host or LOOPBACK[0]}:{port}", people):
+    app = create_app(store_path, hosts=(*LOOPBACK, name), key=key)
+    address = f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
+    for person, link in links(key, address, people):
         tell(f"{person}: {link}" if person else link)
     uvicorn.run(app, host=bind, port=port, log_level="warning")
 
@@ -283,17 +295,27 @@ def _linked(request: Request) -> str:
 def _refusal(request: Request, hosts: Sequence[str]) -> tuple[str, int] | None:
     """Why a request is not answered: another host name, a form from elsewhere, or too large."""
     host = request.headers.get("host", "")
-    if urlsplit(f"//{host}").hostname not in hosts:
+    named = _split(f"//{host}")
+    if named is None or named.hostname not in hosts:
         return "This desk is not served under that name.\n", 421
     if request.method in ("GET", "HEAD"):
         return None
     origin = request.headers.get("origin") or request.headers.get("referer", "")
-    if urlsplit(origin).netloc != host or not host:
+    page = _split(origin)
+    if page is None or page.netloc != host:
         return "Forms are taken from this desk's own pages only.\n", 403
     length = request.headers.get("content-length", "")
     if not length.isdigit() or int(length) > MAX_FORM_BYTES:
         return "The form is too large.\n", 413
     return None
+
+
+def _split(address: str) -> SplitResult | None:
+    """The parts of an address that came with a request; None when it is malformed."""
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return None
 
 
 def _person(request: Request) -> str:
@@ -303,8 +325,6 @@ def _person(request: Request) -> str:
 def _content(action: str, form: Form, item: Item) -> dict[str, Any]:
     """The fields of an action from those of its form; the store checks them."""
     texts = {name: clean_text(value) for name, value in form.items()}
-    if action == "undo":
-        return {"version": form.get("version", "")}
     if action == "add_candidate":
         taken = {candidate.id for candidate in item.candidates}
         free = (name for name in string.ascii_lowercase if name not in taken)

@@ -6,7 +6,9 @@ Each imports what it needs when it runs.
 from __future__ import annotations
 
 import getpass
+import os
 import sys
+import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -41,7 +43,9 @@ def desk(
     ] = None,
     port: int = 8765,
     bind: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    host: Annotated[str, typer.Option(help="The name that others reach it by.")] = "",
+    host: Annotated[
+        str, typer.Option(help="The name that others reach it by; links begin with http:// and it.")
+    ] = "",
 ) -> None:
     """Serve the annotation desk on this machine, and print the links that open it."""
     from drenpa.core.errors import DrenpaError
@@ -156,8 +160,11 @@ def export(
     from drenpa.corpus.exchange import write_sheet
     from drenpa.corpus.label_studio import write_tasks
 
+    is_project = file.suffix.lower() == ".json"
+    for target in (file, file.with_suffix(".xml")) if is_project else (file,):
+        _need_new(target, "file")
     with Store(store) as opened:
-        write = write_tasks if file.suffix.lower() == ".json" else write_sheet
+        write = write_tasks if is_project else write_sheet
         print(f"{write(opened, file, person, phase, count=count)} items in {file}")
 
 
@@ -233,9 +240,17 @@ def release(
     from drenpa.corpus.annotate import Store
     from drenpa.corpus.annotate import export as write_files
 
-    with Store(store) as opened:
-        for name, rows in write_files(opened, folder).items():
-            print(f"{rows:6} {folder / name}")
+    _need_new(folder, "folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        Store(store) as opened,
+        tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch,
+    ):
+        part = Path(scratch) / folder.name
+        written = write_files(opened, part)
+        os.replace(part, folder)
+    for name, rows in written.items():
+        print(f"{rows:6} {folder / name}")
 
 
 @annotate.command()
@@ -250,6 +265,17 @@ def restore(
     with Store(store) as opened:
         opened.restore(events)
         print(f"{len(opened.items())} items from {len(events)} events")
+
+
+def _need_new(target: Path, what: Literal["file", "folder"]) -> None:
+    """Refuse to write where something stands.
+
+    raises: DataError.
+    """
+    from drenpa.core.errors import DataError
+
+    if os.path.lexists(target):
+        raise DataError(f"{target}: is there already; name a {what} that does not exist yet")
 
 
 def _tell(file: Path, outcome: Outcome, what: str) -> bool:
