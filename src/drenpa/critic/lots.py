@@ -7,13 +7,13 @@ that has learned, the critic has learned too.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from drenpa.config import CriticConfig
 from drenpa.core.artefacts import Artefact
 from drenpa.core.records import Ranking, Record
-from drenpa.engine.adapters import seed_of
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,10 @@ def draw_lots(
             telling.add(folded(question))
 
     def drawn(questions: Iterable[str], share: float, purpose: str) -> frozenset[str]:
-        order = sorted(questions, key=lambda question: seed_of(seed, purpose, question))
+        def place(question: str) -> bytes:
+            return hashlib.sha256(repr((seed, purpose, question)).encode()).digest()
+
+        order = sorted(questions, key=place)
         return frozenset(order[: round(share * len(order))])
 
     def rankings_of(questions: Iterable[str]) -> frozenset[str]:
