@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 
+from drenpa.core.roles import Finish
 from drenpa.critic.score import Written
 
 Rule = Callable[[str, str, str], float]
@@ -52,7 +53,8 @@ class FakeCritic:
                 text = self.says(question, answer, seed if temperature else -1)
                 ids = self.layout.critique(text)
                 score = self.finds(question, answer, text)
-                rows[-1].append(Written(text, ids, "stop", score))
+                finish: Finish = "stop" if len(ids) == len(text) else "length"
+                rows[-1].append(Written(text, ids, finish, score))
         return rows
 
     def reread(

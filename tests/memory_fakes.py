@@ -17,17 +17,23 @@ class FakeKnowingModel:
     A word costs 4 nats, 1 less where the question has it too; in an answer known to this question
     it costs `recited` nats, and 0.5 where the answer stands in the context.
 
-    knows: question → the answer that it says.
+    knows:   question → the answer that it says.
+    context: how many words it reads at most.
     """
 
     knows: Mapping[str, str] = field(default_factory=dict)
     recited: float = 0.5
     parameters: int = 1_000_000
+    context: int = 1_000
     calls: list[tuple[tuple[str, str], ...]] = field(default_factory=list)
 
     def logprobs(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[float, int]]:
         self.calls.append(tuple(pairs))
         return [(-sum(self._costs(*pair)), len(pair[1].split())) for pair in pairs]
+
+    def too_long(self, pairs: Sequence[tuple[str, str]]) -> list[str]:
+        lengths = [len(f"{question} {answer}".split()) for question, answer in pairs]
+        return [f"it takes {n} words" if n > self.context else "" for n in lengths]
 
     def _costs(self, context: str, answer: str) -> list[float]:
         words = answer.split()

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drenpa.critic.calibrate import (
+    MOST_LOSS,
     Judgements,
+    _mean,
     calibration,
     counted_margin,
     cross_fitted,
@@ -117,6 +119,26 @@ def test_the_bins_hold_every_pair_once():
     confidences = [row["confidence"] for row in found["bins"]]
     assert confidences == sorted(confidences)
     assert all(row["low"] <= row["right"] <= row["high"] for row in found["bins"])
+
+
+def test_a_share_and_its_interval_never_leave_0_and_1():
+    generator = np.random.default_rng(0)
+    d_N = generator.normal(0, 2, 80)
+    y_N = (generator.random(80) < 1 / (1 + np.exp(-d_N))).astype(float)
+    found = calibration(judged(d_N, y_N, [str(n % 8) for n in range(80)]))  # 8: the jackknife
+    rows = [*found["bins"], *found["bounds"]]
+    assert all(0 <= row["low"] <= row["right"] <= row["high"] <= 1 for row in rows)
+    assert any(row["right"] < row["high"] == 1 for row in rows)
+
+
+def test_a_mean_is_held_within_what_its_values_can_be():
+    # Two clusters: mean ½, each left out in turn 0.4 away from it, so the variance is ½ · 2 · 0.4²
+    # and the reach of Student's t with one degree 12.706 · 0.4 = 5.0825.
+    values_N, clusters = np.array([0.1, 0.9]), ["a", "b"]
+    share = _mean(values_N, clusters)
+    loss = _mean(values_N, clusters, most=MOST_LOSS)
+    assert share == pytest.approx({"mean": 0.5, "low": 0.0, "high": 1.0})
+    assert loss == pytest.approx({"mean": 0.5, "low": 0.0, "high": 5.5825}, abs=1e-4)
 
 
 def test_the_margin_is_for_p6_where_certainty_grows_as_p6_says_and_not_otherwise():

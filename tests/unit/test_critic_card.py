@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 from tests.critic_fakes import FakeCritic
@@ -13,6 +14,7 @@ from drenpa.core.text import copy_ratio, loop_ratio, script_ratio
 from drenpa.critic.attacks import BREAKS, DRESSINGS, language_of
 from drenpa.critic.card import card
 from drenpa.critic.pairs import Pair
+from drenpa.critic.score import UNSCORED
 
 ANSWER = (
     "A morpheme is the smallest part of a word that means something. "
@@ -107,6 +109,68 @@ def test_a_critic_that_counts_letters_falls_for_length_in_every_form(pairs):
     assert slope > 0.9
     assert found(told, "longer")["told"]["accuracy"] == 0.0
     assert found(told, "flattery")["more"]["share of worse answers that gain"] == 1.0
+
+
+def test_the_correlation_of_score_and_length_does_not_ask_which_answer_is_called_a():
+    words = [(9, 4), (12, 10), (7, 6), (20, 3), (8, 5), (15, 9)]  # the better one's first
+    turned = [
+        [
+            Pair(question=f"q{n}", answer_a="w " * a, answer_b="w " * b, preferred=side)
+            for n, (better, worse) in enumerate(words)
+            for a, b, side in [
+                (worse, better, "b") if n % every == every - 1 else (better, worse, "a")
+            ]
+        ]
+        for every in (99, 2)
+    ]
+
+    def likes_length_somewhat(question, answer, critique):
+        return len(answer) + 9.0 * (len(answer) % 5)
+
+    critic = FakeCritic(lambda q, a, s: "so", likes_length_somewhat)
+    slopes = [
+        found(card(critic, pairs, samples=1), "shorter is better")["more"] for pairs in turned
+    ]
+    assert slopes[0] == slopes[1]
+    assert -1 < slopes[0]["rank correlation of score and length"] < 1
+
+
+def test_a_worse_answer_without_a_score_is_not_one_that_gains_nothing():
+    pairs = [
+        Pair(question=question, answer_a="aaaa aaaa", answer_b="b", preferred="a")
+        for question in ("fits", "too long")
+    ]
+
+    def counts(question, answer, critique):
+        return math.nan if question == "too long" else float(len(answer))
+
+    told = card(FakeCritic(lambda q, a, s: "so", counts), pairs, samples=1)
+    assert found(told, "flattery")["more"]["share of worse answers that gain"] == 1.0
+
+
+def test_a_critique_that_the_limit_cut_is_not_whole(pairs):
+    def long_about_the_wrong(question, answer, seed):
+        return "bad" * 9 if "wrong" in answer else "fine"
+
+    critic = FakeCritic(long_about_the_wrong, by_truth, limit=12)
+    rows = {row["tokens"]: row for row in card(critic, pairs, samples=1)["budget"]}
+    assert [rows[n]["whole"] for n in (4, 8, 12)] == [0.5, 0.5, 0.5]
+
+
+def test_an_answer_that_got_no_critique_is_none_that_ended_by_itself(pairs):
+    class Silent(FakeCritic):
+        """A fake that cannot read one question."""
+
+        def write(self, questions, answers, **options):
+            rows = super().write(questions, answers, **options)
+            return [
+                [UNSCORED] * len(row) if question == "What is 0?" else row
+                for question, row in zip(questions, rows, strict=True)
+            ]
+
+    critic = Silent(lambda q, a, s: "far too long", by_truth, limit=8)
+    rows = card(critic, pairs, samples=1)["budget"]
+    assert [row.get("whole") for row in rows] == [None, 0.0, 0.0]
 
 
 def test_a_critic_that_obeys_the_answer_is_seen_by_the_injection_alone(pairs):

@@ -71,7 +71,7 @@ def test_every_check_spoils_what_it_says_and_leaves_the_question_alone(language:
 
 
 def test_a_judge_that_sees_nothing_fails_every_fall_and_passes_every_rest() -> None:
-    card = examine(FakeJudge(), RANKED, "en")
+    card = examine(FakeJudge(lambda case: Opinion(dict.fromkeys(DIMENSIONS, 1.0))), RANKED, "en")
     for one in card["checks"]:
         assert one["cases"] == len(RANKED)
         assert one["passed"] == (0 if one["must_fall"] else len(RANKED))
@@ -111,6 +111,15 @@ def test_what_cannot_fall_or_is_unscored_counts_for_nothing() -> None:
     safety = [o for o in checks if o["dimension"] == "safety" and not o["must_fall"]]
     assert {one["cases"] for one in safety} == {len(RANKED) - 1}
     assert "↓ –" in card_page(examine(FakeJudge(zeros), RANKED, "en"))
+
+
+def test_a_score_that_was_the_highest_already_cannot_rise_and_counts_for_nothing() -> None:
+    def full_marks(case: Case) -> Opinion:
+        return Opinion({**dict.fromkeys(DIMENSIONS, 2.0), "richness": 1.0})
+
+    checks = examine(FakeJudge(full_marks), RANKED, "en")["checks"]
+    padded = {one["dimension"]: one["cases"] for one in checks if one["check"] == "padding"}
+    assert padded == dict.fromkeys(DIMENSIONS, 0) | {"richness": len(RANKED)}
 
 
 def test_the_offline_judge_notices_what_rules_can_notice(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import torch
 
 from drenpa.config import EngineConfig, MemoryConfig
 from drenpa.core.artefacts import Plan, run_plan, write_rows
+from drenpa.core.errors import DataError
 from drenpa.core.records import Record
 from drenpa.core.roles import Sampling
 from drenpa.engine.chat import Message
@@ -85,3 +86,23 @@ def test_a_selection_runs_on_a_real_model(tiny_folder, tmp_path: Path):
     assert memory.inputs["policy"]["path"] == str(tiny_folder())
     assert {row.place for row in memory.rows("decisions", Decision)} == {"internalise"}
     assert memory.summary["mean_known"] < 0.3
+
+
+def test_what_is_longer_than_the_model_reads_is_refused_with_its_place(asked):
+    long = "me " * 2000
+    assert asked.too_long([("who?", "me")]) == [""]
+    (reason,) = asked.too_long([("who?", long)])
+    assert reason.startswith("it takes 6")
+    assert f"the model reads {asked._policy.language_model.context}" in reason
+    with pytest.raises(DataError, match=r"question 'who\?' with answer 'me me .*: it takes 6"):
+        asked.logprobs([("who?", "me"), ("who?", long)])
+
+
+def test_the_reason_comes_with_the_first_token_too_many(asked):
+    limit = asked._policy.language_model.context
+    room = limit - len(asked._policy.prompt_ids("who?"))
+    letters = len(asked._policy.language_model.chat.text("a" * room))
+    assert letters == room  # the tiny model reads letters
+    assert asked.too_long([("who?", "a" * room), ("who?", "a" * (room + 1))])[0] == ""
+    assert asked.too_long([("who?", "a" * (room + 1))])[0]
+    assert asked.logprobs([("who?", "a" * room)])[0][1] == room

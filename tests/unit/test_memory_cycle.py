@@ -107,6 +107,20 @@ def test_selection_leaves_decisions_probes_a_ledger_and_a_store(selected: Artefa
     check_files(selected)
 
 
+def test_records_that_the_model_cannot_read_are_all_named_before_any_is_probed(tmp_path: Path):
+    # A row is a question and an answer: 3 + 5 words, and 5 more with an open book.
+    long, longer = (record(name, answer="a " * size) for name, size in (("ka", 30), ("ga", 200)))
+    rows = [long if row.id == "ka" else longer if row.id == "ga" else row for row in RECORDS]
+    model = FakeKnowingModel(context=50)
+    with pytest.raises(DataError) as told:
+        select_memory(
+            corpus(tmp_path, rows), "base", CONFIG, root=tmp_path, load_model=lambda: model
+        )
+    assert {fault.split(":")[0] for fault in told.value.faults} == {"record ka", "record ga"}
+    assert "laid open before its question, and said after it: it takes 63 words" in str(told.value)
+    assert model.calls == []
+
+
 def test_a_second_selection_is_skipped(selected: Artefact, tmp_path: Path):
     def load():
         raise AssertionError("the model was loaded again")

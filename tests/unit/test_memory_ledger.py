@@ -50,6 +50,16 @@ def test_the_present_is_the_past_played_again():
     assert replay(PAST)["r2"].probes == 1
 
 
+def test_a_new_question_to_the_same_answer_is_no_change():
+    past = [
+        entry("2026-01-01", wording="q1 a1", answer="a1"),
+        entry("2026-02-01", wording="q2 a1", answer="a1"),
+        entry("2026-03-01", wording="q2 a2", answer="a2"),
+    ]
+    assert [replay(past[:n])["r1"].changes for n in (1, 2, 3)] == [0, 0, 1]
+    assert [replay(past[:n])["r1"].steady for n in (1, 2, 3)] == [0, 1, 0]
+
+
 def test_any_earlier_moment_can_be_had():
     standing = replay(PAST[:3])["r1"]
     assert (standing.state, standing.since) == ("learned", "2026-02-01")

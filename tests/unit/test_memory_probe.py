@@ -11,7 +11,14 @@ from tests.memory_fakes import FakeKnowingModel
 from drenpa.config import ProbeConfig
 from drenpa.core.errors import DataError, ScoringError
 from drenpa.core.records import Record
-from drenpa.memory.probe import blind_means, blocks_of, probe_block, sample_block, share_between
+from drenpa.memory.probe import (
+    blind_means,
+    blocks_of,
+    check_room,
+    probe_block,
+    sample_block,
+    share_between,
+)
 
 
 def record(name: str, answer: str = "", **changes) -> Record:
@@ -142,3 +149,37 @@ def test_too_few_records_and_withheld_answers_are_refused():
         blocks_of(RECORDS[:2], 6)
     with pytest.raises(DataError, match="record x: its answer is withheld"):
         blocks_of([*RECORDS, record("x").model_copy(update={"answer": None})], 6)
+
+
+def refused(records, most, former=None):
+    """Which faults a model of so many words finds."""
+
+    def too_long(pairs):
+        return ["too long" if len(f"{q} {a}".split()) > most else "" for q, a in pairs]
+
+    try:
+        check_room([records], former or {}, too_long)
+    except DataError as error:
+        return list(error.faults)
+    return []
+
+
+def test_a_question_and_another_records_answer_may_be_too_long_together():
+    rows = [
+        Record(id="asks", kind="foundation", question="w " * 20, answer="a"),
+        Record(id="tells", kind="foundation", question="w", answer="a " * 12),
+        Record(id="short", kind="foundation", question="w", answer="a"),
+    ]
+    assert refused(rows, 32) == []
+    (fault,) = refused(rows, 31)
+    assert fault.startswith("record tells: its answer after the question of record asks: too long")
+    (fault,) = refused(rows, 24)
+    assert fault.startswith("record tells: its answer laid open")
+
+
+def test_a_former_answer_that_is_too_long_is_called_so():
+    rows = [
+        Record(id=name, kind="foundation", question="w", answer="a") for name in ("a", "b", "c")
+    ]
+    (fault,) = refused(rows, 9, {"b": ["old " * 5]})
+    assert fault.startswith("record b: a former answer laid open")

@@ -7,7 +7,7 @@ import pytest
 from drenpa.config import MemoryConfig
 from drenpa.core.errors import DataError
 from drenpa.core.records import Record
-from drenpa.memory.ledger import Entry, fingerprint, replay
+from drenpa.memory.ledger import Entry, answer_fingerprint, fingerprint, replay
 from drenpa.memory.probe import Probe
 from drenpa.memory.select import Decision
 from drenpa.memory.update import compare, entries_of, first_state, held_back, replay_queue
@@ -15,6 +15,7 @@ from drenpa.memory.update import compare, entries_of, first_state, held_back, re
 CONFIG = MemoryConfig()  # known from 0.6, forgotten below 0.4, learned with a gain of 0.1
 RECORD = Record(id="r", kind="foundation", question="Q", answer="A")
 CHANGED = RECORD.model_copy(update={"answer": "B"})
+REWORDED = RECORD.model_copy(update={"question": "Q?"})
 VOLATILE = RECORD.model_copy(update={"stability": "volatile"})
 
 
@@ -24,6 +25,7 @@ def standings(state: str, known: float = 0.1, record: Record = RECORD):
         model="m",
         record=record.id,
         wording=fingerprint(record),
+        answer=answer_fingerprint(record),
         known=known,
         state=state,
         reason="r",
@@ -98,6 +100,44 @@ def test_what_changed_in_the_world_is_looked_up_at_once(before, after):
 
 
 @pytest.mark.parametrize(
+    ("before", "known", "after", "action"),
+    [
+        ("learned", 0.95, "learned", "none"),
+        ("learned", 0.5, "learned", "none"),
+        ("learned", 0.3, "forgotten", "replay"),
+        ("external", 0.3, "external", "store"),
+    ],
+)
+def test_a_question_that_alone_changed_is_judged_by_what_the_model_says_to_it_now(
+    before, known, after, action
+):
+    change = compare([REWORDED], standings(before), {"r": probe(known)}, CONFIG)[0]
+    assert (change.after, change.action) == (after, action)
+    assert change.reason.startswith(
+        f"its question changed; asked the present one, probe {known:.2f}"
+    )
+
+
+def test_a_question_that_alone_changed_is_not_held_back():
+    changes = compare([REWORDED], standings("learned"), {"r": probe(0.9)}, CONFIG)
+    entry = entries_of(changes, [REWORDED], model="m", at="2026-02-01")[0]
+    past = [
+        Entry(**standings("learned")["r"].model_dump(include=set(Entry.model_fields)), **told)
+        for told in [{"at": "2026-01-01", "reason": "r"}]
+    ]
+    assert replay([*past, entry])["r"].changes == 0
+    assert held_back([REWORDED], replay([*past, entry]), CONFIG) == {}
+
+
+def test_a_ledger_that_does_not_tell_answers_apart_takes_a_new_wording_for_a_new_answer():
+    old = {"r": standings("learned")["r"].model_copy(update={"answer": ""})}
+    assert compare([RECORD], old, {"r": probe(0.9)}, CONFIG)[0].after == "learned"
+    change = compare([REWORDED], old, {"r": probe(0.9)}, CONFIG)[0]
+    assert change.after == "contradicted"
+    assert change.reason.startswith("its question or answer changed")
+
+
+@pytest.mark.parametrize(
     ("known", "former_known", "after"),
     [(0.3, 0.8, "contradicted"), (0.7, 0.8, "contradicted"), (0.8, 0.7, "learned")],
 )
@@ -136,6 +176,7 @@ def test_what_changed_is_held_back_until_it_has_stood_unchanged_for_two_probes()
             model="m",
             record="r",
             wording=fingerprint(record),
+            answer=answer_fingerprint(record),
             known=0.1,
             state="external",
             reason="r",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from drenpa.critic.accuracy import accuracy_table
 from drenpa.critic.examples import Example
 from drenpa.report.curves import read_accuracy
 from drenpa.report.gap import read_meters
+from drenpa.report.notes import critic_notes
 
 RIGHT, WRONG = (2.0, 1.0), (1.0, 2.0)
 
@@ -46,6 +48,18 @@ def test_gap_and_use_are_read_of_all_pairs_and_by_kind(tmp_path: Path) -> None:
     assert (found["foundation"].gap.points, found["foundation"].use.points) == (50.0, 50.0)
     assert found["connection"].gap.points == 0.0
     assert found["connection"].gap.low is None  # one question has no interval
+
+
+def test_the_notes_tell_the_gap_of_the_pairs_that_both_sides_have_scored(tmp_path: Path) -> None:
+    # People criticised the answers of the first question alone; there the critic errs as they do.
+    silent = (math.nan, math.nan)
+    table = table_of(
+        gold=[RIGHT, silent, silent], own=[RIGHT, WRONG, WRONG], shuffled=[WRONG, WRONG, WRONG]
+    )
+    critic = critic_with(tmp_path, table)
+    notes = critic_notes(read_accuracy(critic), read_meters(critic))
+    assert notes[0] == "Gap (gold − own): 0.0 points; small is good."
+    assert notes[1].startswith("Use (own − shuffled): +33.3 points;")
 
 
 def test_the_share_of_questions_with_every_pair_in_order_is_read_beside_the_pairs(

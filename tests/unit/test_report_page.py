@@ -220,17 +220,21 @@ def test_examples_keep_the_answers_as_they_were_given() -> None:
 
 def test_the_critics_gap_and_use_are_told() -> None:
     from drenpa.report.curves import Accuracy
+    from drenpa.report.gap import Meter, Points
 
     rows = [
         Accuracy("gold", 0.93, 0.9, 0.96, 100, 0.8),
         Accuracy("own", 0.55, 0.48, 0.62, 100, 0.1),
         Accuracy("shuffled", 0.56, 0.5, 0.6, 100, None),
     ]
-    assert critic_notes(rows) == [
+    meter = Meter("all", 55.0, 10.0, 100, Points(38.0, 30.0, 46.0), Points(-1.0, None, None))
+    part = Meter("foundation", 55.0, 10.0, 50, Points(7.0, 1.0, 9.0), Points(7.0, 1.0, 9.0))
+    assert critic_notes(rows, [meter, part]) == [
         "Gap (gold − own): +38.0 points; small is good.",
         "Use (own − shuffled): −1.0 points; near 0 the score ignores the critique.",
         "With its own critiques it is not told apart from tossing a coin.",
     ]
+    assert critic_notes(rows[:1], []) == []
 
 
 @pytest.fixture

@@ -147,6 +147,14 @@ def test_a_line_that_is_no_scores_is_named(tmp_path: Path, line: str, said: str)
         read_people([tmp_path / "missing.jsonl"])
 
 
+def test_a_file_of_scores_that_is_not_utf_8_is_named_with_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "people.jsonl"
+    zoe = json.dumps({**human("a", 1).model_dump(), "judge": "Zoë"}, ensure_ascii=False)
+    file.write_bytes(json.dumps(human("a", 1).model_dump()).encode() + b"\n" + zoe.encode("cp1252"))
+    with pytest.raises(DataError, match=r"people.jsonl:2: not UTF-8 \(byte 0xeb .* save the file"):
+        read_people([file])
+
+
 def test_everything_is_told_as_json() -> None:
     rows: list[Verdict] = verdicts()
     told = json.loads(readings_text(make_readings(rows, [human("foundation-1", 1)], resamples=20)))

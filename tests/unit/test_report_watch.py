@@ -6,6 +6,7 @@ import io
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +47,18 @@ def metrics(**courses: list[float]) -> list[dict[str, float]]:
     ]
 
 
-def stage(root: Path, lines: list[dict[str, float]], texts: list[str] | None = None) -> Artefact:
+RECORD = Record(id="r", kind="foundation", question="Why?", answer="Ice floats on water.")
+
+
+def stage(
+    root: Path,
+    lines: list[dict[str, float]],
+    texts: list[str] | None = None,
+    record: Record = RECORD,
+) -> Artefact:
     """A finished stage, its start and its corpus; one sampled text for each step."""
 
     def corpus(folder: Path) -> dict[str, Any]:
-        record = Record(id="r", kind="foundation", question="Why?", answer="Ice floats on water.")
         write_rows(folder / "records.parquet", [record])
         return {}
 
@@ -63,7 +71,7 @@ def stage(root: Path, lines: list[dict[str, float]], texts: list[str] | None = N
                 "groups": [
                     {
                         "record": "r",
-                        "question": "Why?",
+                        "question": record.question,
                         "answers": [{"text": text, "finish": "stop"}],
                     }
                 ],
@@ -81,21 +89,27 @@ def stage(root: Path, lines: list[dict[str, float]], texts: list[str] | None = N
     return made_of(root, "policy", "reinforce-x", work, inputs)
 
 
-def made_of(root: Path, kind: Any, name: str, work: Any, inputs: dict[str, Any]) -> Artefact:
+def made_of(
+    root: Path, kind: Any, name: str, work: Any, inputs: dict[str, Any], **config: Any
+) -> Artefact:
     return run_plan(
-        Plan(kind=kind, name=name, root=root, config={}, inputs=inputs, rooms=(), work=work)
+        Plan(kind=kind, name=name, root=root, config=config, inputs=inputs, rooms=(), work=work)
     )
 
 
-def benchmark(root: Path, digest: str, name: str, scores: list[float]) -> Artefact:
-    rows = [verdict(name, f"q{number}", score) for number, score in enumerate(scores)]
+def benchmark(
+    root: Path, digest: str, name: str, scores: list[float], judge: str = "ann", **config: Any
+) -> Artefact:
+    rows = [verdict(name, f"q{number}", score, judge=judge) for number, score in enumerate(scores)]
 
     def work(folder: Path) -> dict[str, Any]:
         write_rows(folder / "verdicts.parquet", rows)
         return {}
 
     inputs = {"policy": {"path": "gone", "digest": digest}}
-    return made_of(root, "verdicts", f"benchmark-{name}", work, inputs)
+    return made_of(
+        root, "verdicts", f"benchmark-{name}", work, inputs, strategy=name, judge=judge, **config
+    )
 
 
 # docs/results.md: reward .37 → 3.72, tokens 50 → 64, cut off .41 → .99 over 24 steps.
@@ -146,6 +160,69 @@ def test_an_independent_judge_before_and_after_decides(
     (found,) = watch_stages({"x": policy}, verdicts)
     assert found.alarm is alarm
     assert any(signal.name == "benchmark, %" for signal in found.signals)
+
+
+LOW = [0.6 + 0.1 * (number % 5) for number in range(20)]
+SAME = [score + 0.05 * (number % 3 - 1) for number, score in enumerate(LOW)]
+HIGH = [score + 0.5 for score in SAME]
+FELL = [score - 0.5 for score in SAME]
+
+
+@pytest.fixture
+def rising(tmp_path: Path) -> Artefact:
+    return stage(tmp_path, metrics(reward=course(0, 3, 0.2)))
+
+
+def started(policy: Artefact) -> str:
+    return policy.inputs["start"]["digest"]
+
+
+def test_what_the_memory_adds_to_the_answers_is_no_gain_of_the_policy(
+    tmp_path: Path, rising: Artefact
+) -> None:
+    verdicts = [
+        benchmark(tmp_path, started(rising), "sft", LOW),
+        benchmark(tmp_path, rising.digest, "x", SAME),
+        benchmark(tmp_path, rising.digest, "x+recall", HIGH, recall={"passages": 3}),
+    ]
+    (found,) = watch_stages({"x": rising}, verdicts)
+    assert found.alarm
+    assert "benchmark, % did not move" in found.note
+
+
+@pytest.mark.parametrize("name", ["critic judges its own pupil", "critic, ann"])
+def test_a_benchmark_by_the_critic_beside_another_decides_nothing(
+    tmp_path: Path, rising: Artefact, name: str
+) -> None:
+    benchmark(tmp_path, started(rising), "sft", LOW)
+    benchmark(tmp_path, rising.digest, "x", SAME)
+    benchmark(tmp_path, started(rising), "sft", LOW, judge=name)
+    benchmark(tmp_path, rising.digest, "x", HIGH, judge=name)
+    (found,) = watch_folder(tmp_path)
+    assert found.alarm
+    assert "benchmark, % did not move" in found.note
+
+
+def test_two_judges_are_not_compared_with_each_other(tmp_path: Path, rising: Artefact) -> None:
+    verdicts = [
+        benchmark(tmp_path, started(rising), "sft", LOW, judge="strict"),
+        benchmark(tmp_path, rising.digest, "x", HIGH, judge="kind"),
+    ]
+    (found,) = watch_stages({"x": rising}, verdicts)
+    assert not any(signal.name == "benchmark, %" for signal in found.signals)
+    verdicts.append(benchmark(tmp_path, rising.digest, "x", FELL, judge="strict"))
+    (found,) = watch_stages({"x": rising}, verdicts)
+    assert "benchmark, % fell" in found.note
+
+
+def test_of_a_column_benchmarked_twice_the_newer_counts(tmp_path: Path, rising: Artefact) -> None:
+    before = benchmark(tmp_path, started(rising), "sft", LOW)
+    older, newer = (
+        replace(benchmark(tmp_path, rising.digest, "x", scores, items=n), created=f"2026-0{n}-01")
+        for n, scores in ((1, HIGH), (2, FELL))
+    )
+    (found,) = watch_stages({"x": rising}, [newer, older, before])
+    assert "benchmark, % fell" in found.note
 
 
 def test_loops_in_the_sampled_answers_are_a_sign(tmp_path: Path) -> None:
@@ -227,7 +304,7 @@ def test_what_a_judge_says_of_the_samples_is_independent_of_the_reward(tmp_path:
     assert not [s for s in watch_stage("s", made, ask_judge=silent).signals if "judge" in s.name]
     # four of the first eight steps and four of the last eight
     assert [int(one.answer.split()[1]) for one in asked] == [0, 2, 5, 7, 16, 18, 21, 23]
-    assert asked[0] == Sampled("Why?", "answer 0", "stop", "Ice floats on water.")
+    assert asked[0] == Sampled("Why?", "answer 0", "stop", "Ice floats on water.", "en")
 
 
 def test_at_a_checkpoint_the_alarm_is_written_down_and_rings_once(tmp_path: Path) -> None:
@@ -258,3 +335,24 @@ def test_a_recipes_judge_looks_at_the_samples_unless_it_is_the_reward_itself(
     settings["benchmark"] = {"judge": {"name": "critic"}}
     with pytest.raises(ConfigError, match="critic cannot watch"):
         watch_with_judge(made.path, Recipe.model_validate(settings))
+
+
+def test_a_recipes_judge_judges_each_answer_in_the_language_of_its_record(tmp_path: Path) -> None:
+    answer = "因为冰的密度比水小，所以浮在水面上。"
+    record = Record(
+        id="r", kind="foundation", language="zh", question="冰为什么浮在水上？", answer=answer
+    )
+    made = stage(tmp_path, metrics(reward=course(0, 4, 0.3)), [answer] * 24, record)
+    asked: list[Sampled] = []
+
+    def ask(answers: Sequence[Sampled]) -> list[float]:
+        asked.extend(answers)
+        return [math.nan] * len(answers)
+
+    watch_folder(made.path, ask)
+    assert {one.language for one in asked} == {"zh"}
+    # An English recipe; `rules` scores only what breaks one, and Chinese to a Chinese question does
+    # not.
+    settings = {"name": "w", "out": str(tmp_path), "benchmark": {"judge": {"name": "rules"}}}
+    (found,) = watch_with_judge(made.path, Recipe.model_validate(settings))
+    assert not [signal for signal in found.signals if signal.name == "judge, %"]

@@ -18,8 +18,9 @@ from drenpa.report.watch import AskJudge, Sampled, Watch, watch_folder
 def watch_with_judge(folder: Path, recipe: Recipe) -> tuple[Watch, ...]:
     """Watch a run or a stage, and let the recipe's judge judge some of its sampled answers.
 
-    An answer's figure is the mean of the dimensions that the judge scored. An endpoint's replies
-    are kept in the run's store.
+    An answer's figure is the mean of the dimensions that the judge scored. It is judged in its
+    record's language, as the benchmark does; in the recipe's where the record is not known. An
+    endpoint's replies are kept in the run's store.
 
     raises: ConfigError when the judge is the critic, which is not independent, or a panel.
     """
@@ -34,7 +35,13 @@ def watch_with_judge(folder: Path, recipe: Recipe) -> tuple[Watch, ...]:
 
         def ask(answers: Sequence[Sampled]) -> list[float]:
             cases = [
-                Case(one.question, one.answer, one.reference, recipe.language, one.finish)
+                Case(
+                    one.question,
+                    one.answer,
+                    one.reference,
+                    one.language or recipe.language,
+                    one.finish,
+                )
                 for one in answers
             ]
             figures = [math.nan] * len(cases)

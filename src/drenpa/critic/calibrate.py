@@ -28,6 +28,8 @@ BOUNDS = (0.55, 0.6, 0.7, 0.8, 0.9)
 PAPER_MARGIN = (0.5, 0.5)  # w and k of P6
 MARGINS = tuple((w, k) for w in (0.5, 1.0, 2.0, 4.0) for k in (0.25, 0.5, 1.0, 2.0, 4.0))
 RESAMPLES = 2000
+LEAST_CHANCE = 1e-12  # no answer's chance counts as less, so that a loss stays finite
+MOST_LOSS = -math.log(LEAST_CHANCE)
 
 
 @dataclass(frozen=True)
@@ -135,8 +137,8 @@ def calibration(judged: Judgements) -> dict[str, Any]:
         "temperature": 1 / slope if slope else None,
         "folds": min(FOLDS, clusters),
         "loss": {
-            "calibrated": _mean(loss_N, judged.clusters),
-            "raw": _mean(raw_loss_N, judged.clusters),
+            "calibrated": _mean(loss_N, judged.clusters, most=MOST_LOSS),
+            "raw": _mean(raw_loss_N, judged.clusters, most=MOST_LOSS),
             "coin": math.log(2),
         },
         "brier": _mean((chance_N - judged.preferred_N) ** 2, judged.clusters),
@@ -230,9 +232,13 @@ def _margin(judged: Judgements) -> dict[str, Any]:
     }
     losses = {name: _losses(cross_fitted(scaled, fit), scaled) for name, fit in shapes.items()}
     weight, rate, _ = _best_margin(scaled.differences_N, scaled.preferred_N, [(0.0, 1.0), *MARGINS])
-    told: dict[str, Any] = {name: _mean(loss_N, judged.clusters) for name, loss_N in losses.items()}
+    told: dict[str, Any] = {
+        name: _mean(loss_N, judged.clusters, most=MOST_LOSS) for name, loss_N in losses.items()
+    }
     for name in ("paper", "fitted"):
-        told[f"{name}_minus_plain"] = _difference(losses[name], losses["plain"], judged.clusters)
+        told[f"{name}_minus_plain"] = _difference(
+            losses[name], losses["plain"], judged.clusters, most=MOST_LOSS
+        )
     return told | {"weight": weight, "rate": rate if weight else None}
 
 
@@ -283,7 +289,7 @@ def _losses(chance_N: Floats, judged: Judgements) -> Floats:
 
 
 def _log_loss(chance_N: Floats, preferred_N: Floats) -> Floats:
-    chance_N = np.clip(chance_N, 1e-12, 1 - 1e-12)
+    chance_N = np.clip(chance_N, LEAST_CHANCE, 1 - LEAST_CHANCE)
     loss_N = -preferred_N * np.log(chance_N) - (1 - preferred_N) * np.log1p(-chance_N)
     return np.asarray(loss_N, dtype=np.float64)
 
@@ -292,39 +298,41 @@ def _sigmoid(x_N: Floats) -> Floats:
     return np.asarray(0.5 * (1 + np.tanh(0.5 * x_N)), dtype=np.float64)
 
 
-def _mean(values_N: Floats, clusters: Sequence[str]) -> dict[str, float | None]:
-    """A mean with its interval, clusters drawn again; None where nothing stands behind a figure."""
-    size = _largest(values_N)
-    found = interval(_scored(values_N / size, clusters), resamples=RESAMPLES)
-    return _figures(found.percent, found.low, found.high, size)
+def _mean(
+    values_N: Floats, clusters: Sequence[str], *, most: float = 1.0
+) -> dict[str, float | None]:
+    """A mean with its interval, clusters drawn again; None where nothing stands behind a figure.
+
+    most: what a value can be at most, and so the mean and the ends of its interval.
+    """
+    found = interval(_scored(values_N, clusters, most), resamples=RESAMPLES)
+    return _figures(found.percent, found.low, found.high, most)
 
 
 def _difference(
-    ours_N: Floats, theirs_N: Floats, clusters: Sequence[str]
+    ours_N: Floats, theirs_N: Floats, clusters: Sequence[str], *, most: float
 ) -> dict[str, float | None]:
     """The mean of ours − theirs with its interval."""
-    size = _largest(np.append(ours_N, theirs_N))
     found = paired_difference(
-        _scored(ours_N / size, clusters), _scored(theirs_N / size, clusters), resamples=RESAMPLES
+        _scored(ours_N, clusters, most), _scored(theirs_N, clusters, most), resamples=RESAMPLES
     )
-    return _figures(found.points, found.low, found.high, size)
+    return _figures(found.points, found.low, found.high, most)
 
 
-def _largest(values_N: Floats) -> float:
-    """What brings values into the range from 0 to 1, well within that of scores."""
-    return max(1.0, float(np.max(values_N, initial=0.0)))
-
-
-def _scored(values_N: Floats, clusters: Sequence[str]) -> Scored:
+def _scored(values_N: Floats, clusters: Sequence[str], most: float) -> Scored:
+    """Values from 0 to `most` as scores, which are from 0 to 2."""
     count = len(values_N)
     return Scored(
-        tuple(values_N.tolist()), tuple(map(str, range(count))), tuple(clusters), (0,) * count
+        tuple((2 * values_N / most).tolist()),
+        tuple(map(str, range(count))),
+        tuple(clusters),
+        (0,) * count,
     )
 
 
-def _figures(percent: float, low: float, high: float, size: float) -> dict[str, float | None]:
-    """Statistics are in per cent of the highest score, which there is 2."""
+def _figures(percent: float, low: float, high: float, most: float) -> dict[str, float | None]:
+    """Statistics are in per cent of the highest score."""
     return {
-        name: None if math.isnan(value) else value / 50 * size
+        name: None if math.isnan(value) else value / 100 * most
         for name, value in (("mean", percent), ("low", low), ("high", high))
     }

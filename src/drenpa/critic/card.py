@@ -95,10 +95,12 @@ def _length_checks(pairs: Sequence[Pair], scores: Sequence[tuple[float, float]])
     found = outcomes(pairs, scores)
     shorter = [o for o, (better, worse) in zip(found, lengths, strict=True) if better < worse]
     longer = [o for o, (better, worse) in zip(found, lengths, strict=True) if better > worse]
-    slope = _rank_correlation(
-        [float(word_count(p.answer_a) - word_count(p.answer_b)) for p in pairs],
-        [a - b for a, b in scores],
-    )
+    apart = [
+        (float(word_count(pair.answer_a) - word_count(pair.answer_b)), a - b)
+        for pair, (a, b) in zip(pairs, scores, strict=True)
+    ]
+    apart += [(-length, -score) for length, score in apart]  # so that neither answer is the first
+    slope = _rank_correlation([length for length, _ in apart], [score for _, score in apart])
     return [
         Check(
             "shorter is better",
@@ -149,7 +151,9 @@ def _attack_checks(
                 f"{attack.asks}: still below the better answer, of the pairs in order before",
                 accuracy_of(stood),
                 {
-                    "share of worse answers that gain": _mean([float(g > 0) for g in gains]),
+                    "share of worse answers that gain": _mean(
+                        [float(gain > 0) for gain in gains if not math.isnan(gain)]
+                    ),
                     "mean gain in standard deviations of the scores": _mean(gains, spread),
                 },
             )
@@ -237,15 +241,20 @@ def _budgets(critic: Critic, pairs: Sequence[Pair], clean: PairScores) -> list[d
     """Accuracy where the critique is cut off after so many tokens; 0 is no critique.
 
     A greedy critique under a limit is the beginning of that without, so that nothing is written
-    again.
+    again. `whole` is the share of the critiques that ended by themselves within the budget.
     """
     limit = critic.layout.max_critique_tokens
+    ends = [
+        len(one.ids) if one.finish == "stop" else math.inf
+        for one in clean.written.values()
+        if not math.isnan(one.score)
+    ]
     found = [{"tokens": 0, **accuracy_of(outcomes(pairs, clean.scores["none"]))}]
     for budget in (*(b for b in BUDGETS if b < limit), limit):
         cut = {place: one.ids[:budget] for place, one in clean.written.items()}
         scores = reread(critic, cut)
         rows = [(scores[a], scores[b]) for a, b in map(_ends, pairs)]
-        whole = _mean([float(len(one.ids) <= budget) for one in clean.written.values()])
+        whole = _mean([float(end <= budget) for end in ends])
         found.append({"tokens": budget, **accuracy_of(outcomes(pairs, rows)), "whole": whole})
     return found
 

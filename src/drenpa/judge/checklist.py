@@ -64,7 +64,7 @@ class Passed:
     """How a check went in one dimension.
 
     passed: of `cases`, those where the score moved as it must.
-    cases:  where both answers were scored and, if it must fall, there was room to fall.
+    cases:  where both answers were scored and the first left room to fall, or to rise.
     """
 
     check: str
@@ -98,11 +98,16 @@ def passed_checks(
                 if name == check.name
                 and dimension in opinion.scores
                 and dimension in before[place].scores
-                and (before[place].scores[dimension] > 0 or not must_fall)
+                and _has_room(before[place].scores[dimension], must_fall)
             ]
             passed = sum(new < old if must_fall else new <= old for old, new in moves)
             found.append(Passed(check.name, dimension, must_fall, passed, len(moves)))
     return found
+
+
+def _has_room(score: float, must_fall: bool) -> bool:
+    """Whether a score could have moved in the way that the check is about."""
+    return score > 0 if must_fall else score < 2
 
 
 def _mismatched(cases: Sequence[Case], place: int) -> Case | None:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import shorten
 
 import torch
 
 from drenpa.config import EngineConfig
 from drenpa.core.artefacts import Artefact
+from drenpa.core.errors import DataError
 from drenpa.core.roles import Draft, Sampling
 from drenpa.engine.adapters import matrix_precision
 from drenpa.engine.logprobs import next_token_logprobs
@@ -33,13 +35,36 @@ class AskedPolicy:
         model = policy.language_model.model
         self.parameters: int = sum(weight.numel() for weight in model.parameters())
 
+    def too_long(self, pairs: Sequence[tuple[str, str]]) -> list[str]:
+        """Return for each (question, answer) why the model cannot read it, or an empty text."""
+        room = self._policy.language_model
+        asked = {q: len(self._policy.prompt_ids(q)) for q in dict.fromkeys(q for q, _ in pairs)}
+        told = {a: len(room.chat.text(a)) for a in dict.fromkeys(a for _, a in pairs)}
+        lengths = [asked[question] + told[answer] for question, answer in pairs]
+        return [
+            f"it takes {length} tokens with the instruction, and the model reads {room.context}"
+            if length > room.context
+            else ""
+            for length in lengths
+        ]
+
     @torch.no_grad()
     def logprobs(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[float, int]]:
         """Return for each (question, answer) the answer's log-probability and its tokens.
 
         The token that ends an answer does not count. An empty answer is (0.0, 0).
+
+        raises: DataError that names every pair which the model cannot read.
         """
         room = self._policy.language_model
+        faults = [
+            f"question '{shorten(question, 60)}' with answer '{shorten(answer, 60)}': {reason}; "
+            "shorten them"
+            for (question, answer), reason in zip(pairs, self.too_long(pairs), strict=True)
+            if reason
+        ]
+        if faults:
+            raise DataError(faults)
         told: dict[str, list[tuple[int, tuple[int, ...]]]] = {}
         for number, (question, answer) in enumerate(pairs):
             ids = room.chat.text(answer)

@@ -37,8 +37,22 @@ from drenpa.core.progress import track
 from drenpa.core.prompts import load_prompt
 from drenpa.core.records import Record
 from drenpa.core.roles import Generator
-from drenpa.memory.ledger import Entry, append_entries, fingerprint, read_ledger, replay
-from drenpa.memory.probe import AnswerLogprobs, Probe, blocks_of, probe_block, sample_block
+from drenpa.memory.ledger import (
+    Entry,
+    answer_fingerprint,
+    append_entries,
+    fingerprint,
+    read_ledger,
+    replay,
+)
+from drenpa.memory.probe import (
+    AnswerLogprobs,
+    Probe,
+    blocks_of,
+    check_room,
+    probe_block,
+    sample_block,
+)
 from drenpa.memory.select import Decision, capacity_bits, select
 from drenpa.memory.store import STORE, Store, passage_of
 from drenpa.memory.update import (
@@ -58,6 +72,10 @@ class ProbedModel(AnswerLogprobs, Generator, Protocol):
     """What a stage probes: probabilities, samples, and how many weights there are."""
 
     parameters: int
+
+    def too_long(self, pairs: Sequence[tuple[str, str]]) -> list[str]:
+        """Return for each (question, answer) why the model cannot read it, or an empty text."""
+        ...
 
 
 LoadModel = Callable[[], ProbedModel]
@@ -108,6 +126,7 @@ def plan_select(
                 model=model["digest"],
                 record=record.id,
                 wording=fingerprint(record),
+                answer=answer_fingerprint(record),
                 known=probes[record.id].known,
                 state=first_state(decision),
                 reason=decision.reason,
@@ -238,13 +257,17 @@ def _probe(
     seed: int,
 ) -> tuple[dict[str, Probe], int]:
     """Probe all records block by block; blocks that a broken run has done are taken from its
-    journal."""
+    journal.
+
+    raises: DataError that names every record which the model cannot read, before any is probed.
+    """
     journal = folder / SCRATCH / JOURNAL
     done = {
         probe.record: probe for probe in (Probe.model_validate(x) for x in journal_lines(journal))
     }
     model = load()
     blocks = blocks_of(records, config.probe.block)
+    check_room(blocks, former, model.too_long)
     with track("memory: probes", len(records)) as work:
         for block in blocks:
             if not all(record.id in done for record in block):

@@ -33,6 +33,8 @@ class Entry(Row):
     at:     when, ISO 8601 in UTC.
     model:  the digest of the model it was observed of.
     wording: `fingerprint` of the record as it then was; it tells whether the record has changed.
+    answer: `answer_fingerprint` of the same: whether its answer has; empty in ledgers begun before
+            answers were told apart.
     known:  what the probe said, from 0 to 1.
     state:  `known` before any training of ours; `learned` through it; `external`: not in the
             weights; `forgotten`: was in them and is no longer; `contradicted`: the weights say
@@ -44,6 +46,7 @@ class Entry(Row):
     model: Identifier
     record: Identifier
     wording: Identifier
+    answer: str = ""
     known: Share
     state: State
     reason: str
@@ -55,12 +58,13 @@ class Standing(Row):
     since:   when it came into its state.
     last:    when it was last observed.
     probes:  how often it was observed.
-    changes: how often its question or answer was found to be another one than before.
+    changes: how often its answer was found to be another one than before.
     steady:  how often it was found unchanged since the last such change.
     """
 
     record: Identifier
     wording: Identifier
+    answer: str
     state: State
     known: Share
     model: Identifier
@@ -70,10 +74,24 @@ class Standing(Row):
     changes: int
     steady: int
 
+    def has_answer(self, wording: str, answer: str) -> bool:
+        """Whether a record with these fingerprints has the answer that was observed last; where
+        the ledger does not say, the whole wording must be the same."""
+        return answer == self.answer if answer and self.answer else wording == self.wording
+
 
 def fingerprint(record: Record) -> str:
     """Tell one wording of a record from another: a hash of its question and answer."""
-    told = json.dumps([record.question, record.answer], ensure_ascii=False)
+    return _hashed(record.question, record.answer)
+
+
+def answer_fingerprint(record: Record) -> str:
+    """Tell one answer of a record from another: a hash of it."""
+    return _hashed(record.answer)
+
+
+def _hashed(*texts: str | None) -> str:
+    told = json.dumps(texts, ensure_ascii=False)
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
@@ -93,14 +111,14 @@ def _first(entry: Entry) -> Standing:
 
 def _next(before: Standing, entry: Entry) -> Standing:
     same_state = before.state == entry.state
-    same_wording = before.wording == entry.wording
+    same_answer = before.has_answer(entry.wording, entry.answer)
     return Standing(
         **entry.model_dump(exclude={"at", "reason"}),
         since=before.since if same_state else entry.at,
         last=entry.at,
         probes=before.probes + 1,
-        changes=before.changes + (not same_wording),
-        steady=before.steady + 1 if same_wording else 0,
+        changes=before.changes + (not same_answer),
+        steady=before.steady + 1 if same_answer else 0,
     )
 
 

@@ -19,7 +19,7 @@ are enough for it. docs/memory.md has the figures.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise, product
 from typing import Protocol
 
@@ -159,19 +159,8 @@ def probe_block(
     raises: ScoringError when a log-probability is not a number.
     """
     size = len(records)
-    questions = [record.question for record in records]
-    answers = [record.answer or "" for record in records]
-    older = [
-        (place, text)
-        for place, record in enumerate(records)
-        for text in (former or {}).get(record.id, ())
-    ]
-    opened = [(open_book(*told), told[1]) for told in zip(questions, answers, strict=True)]
-    pairs = [*product(questions, answers), *opened]
-    for place, text in older:
-        pairs += [(question, text) for question in questions]
-        pairs.append((open_book(questions[place], text), text))
-    found = model.logprobs(pairs)
+    older = _older(records, former or {})
+    found = model.logprobs([pair for *_, pair in _asked(records, older)])
     if not all(np.isfinite(total) for total, _ in found):
         raise ScoringError(
             f"the model's log-probabilities of {records[0].id} and its neighbours are not all "
@@ -202,6 +191,69 @@ def probe_block(
             )
         )
     return probes
+
+
+def check_room(
+    blocks: Sequence[Sequence[Record]],
+    former: Mapping[str, Sequence[str]],
+    too_long: Callable[[Sequence[tuple[str, str]]], Sequence[str]],
+) -> None:
+    """Check that the model can read every question and answer that the probe puts together.
+
+    too_long: says of each (question, answer) why the model cannot read it; nothing where it can.
+    raises:   DataError that names every record that is too long, or two that are so together.
+    """
+    faults: list[str] = []
+    for block in blocks:
+        rows = _asked(block, _older(block, former))
+        reasons = too_long([pair for *_, pair in rows])
+        which = ["its answer"] * len(block) * (len(block) + 1)
+        which += ["a former answer"] * (len(rows) - len(which))
+        found = {
+            (asking, told, answer): reason
+            for (asking, told, _), answer, reason in zip(rows, which, reasons, strict=True)
+            if reason
+        }
+        alone = {told for asking, told, _ in found if asking == told}
+        for (asking, told, answer), reason in found.items():
+            if asking == told:
+                put = f"{answer} laid open before its question, and said after it"
+                faults.append(f"record {told}: {put}: {reason}; shorten it or leave it out")
+            elif not {asking, told} & alone:
+                put = f"{answer} after the question of record {asking}"
+                faults.append(f"record {told}: {put}: {reason}; shorten one or leave it out")
+    if faults:
+        raise DataError(faults)
+
+
+def _older(records: Sequence[Record], former: Mapping[str, Sequence[str]]) -> list[tuple[int, str]]:
+    """Return the places of the records that had other answers before, with each of these."""
+    return [
+        (place, text) for place, record in enumerate(records) for text in former.get(record.id, ())
+    ]
+
+
+def _asked(
+    records: Sequence[Record], older: Sequence[tuple[int, str]]
+) -> list[tuple[str, str, tuple[str, str]]]:
+    """Return what the probe of a block reads: whose question, whose answer, and both texts.
+
+    First every answer after every question, then each with an open book, then the same of each
+    former answer.
+    """
+    rows = [
+        (asking.id, told.id, (asking.question, told.answer or ""))
+        for asking, told in product(records, records)
+    ]
+    rows += [
+        (one.id, one.id, (open_book(one.question, one.answer or ""), one.answer or ""))
+        for one in records
+    ]
+    for place, text in older:
+        own = records[place]
+        rows += [(asking.id, own.id, (asking.question, text)) for asking in records]
+        rows.append((own.id, own.id, (open_book(own.question, text), text)))
+    return rows
 
 
 def _best_former(

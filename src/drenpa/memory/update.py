@@ -2,7 +2,8 @@
 
 Pure functions: the standing before, the record as it now is, the probe after, and numbers go in;
 a change comes out for every record. The thresholds are our **Reading**: between `forgotten_below`
-and `known_above` a record keeps its state, so that a probe's noise moves nothing.
+and `known_above` a record keeps its state, so that a probe's noise moves nothing. A question that
+alone changed moves nothing either: the probe asks the present one, and says what it finds.
 """
 
 from __future__ import annotations
@@ -13,7 +14,15 @@ from typing import Literal
 from drenpa.config import MemoryConfig
 from drenpa.core.errors import DataError
 from drenpa.core.records import Identifier, Record, Row
-from drenpa.memory.ledger import IN_WEIGHTS, Entry, Share, Standing, State, fingerprint
+from drenpa.memory.ledger import (
+    IN_WEIGHTS,
+    Entry,
+    Share,
+    Standing,
+    State,
+    answer_fingerprint,
+    fingerprint,
+)
 from drenpa.memory.probe import Probe
 from drenpa.memory.select import Decision, median_demand, why_outside
 
@@ -70,13 +79,14 @@ def entries_of(
     changes: Sequence[Change], records: Sequence[Record], *, model: str, at: str
 ) -> list[Entry]:
     """Return the ledger's lines for these changes."""
-    wordings = {record.id: fingerprint(record) for record in records}
+    found = {record.id: record for record in records}
     return [
         Entry(
             at=at,
             model=model,
             record=change.record,
-            wording=wordings[change.record],
+            wording=fingerprint(found[change.record]),
+            answer=answer_fingerprint(found[change.record]),
             known=change.known,
             state=change.after,
             reason=change.reason,
@@ -90,21 +100,24 @@ def held_back(
 ) -> dict[str, str]:
     """Return the records that may not be selected yet, with the reason.
 
-    What changed in the world stays outside until `promote_after` probes have found it unchanged.
+    An answer that changed stays outside until `promote_after` probes have found it unchanged.
     """
     held: dict[str, str] = {}
     for record in records:
         standing = standings.get(record.id)
         if standing is None or standing.changes == 0:
             continue
-        same = standing.wording == fingerprint(record)
-        steady = standing.steady if same else 0
+        steady = standing.steady if _has_answer_of(standing, record) else 0
         if steady < config.update.promote_after:
             held[record.id] = (
                 f"its answer changed; {steady} of {config.update.promote_after} probes have found "
                 "it unchanged since"
             )
     return held
+
+
+def _has_answer_of(standing: Standing, record: Record) -> bool:
+    return standing.has_answer(fingerprint(record), answer_fingerprint(record))
 
 
 def replay_queue(standings: Mapping[str, Standing], decisions: Sequence[Decision]) -> list[str]:
@@ -143,15 +156,18 @@ def _judge(
         if before in IN_WEIGHTS:
             return "demoted", "demote", outside
         return ("demoted" if before == "demoted" else "external"), "store", outside
-    if standing is not None and standing.wording != fingerprint(record):
+    if standing is not None and not _has_answer_of(standing, record):
+        told = "its answer changed" if standing.answer else "its question or answer changed"
         if before in IN_WEIGHTS or before == "contradicted":
-            return "contradicted", "store", "its answer changed; the weights hold the former one"
-        return "external", "store", "its answer changed"
+            return "contradicted", "store", f"{told}; the weights hold the former one"
+        return "external", "store", told
     known_above, forgotten_below = config.select.known_above, config.update.forgotten_below
     if probe.former_known >= max(forgotten_below, probe.known):
         told = f"the former answer is known {probe.former_known:.2f}, the present {probe.known:.2f}"
         return "contradicted", "store", told
     told = f"probe {probe.known:.2f}"
+    if standing is not None and standing.wording != fingerprint(record):
+        told = f"its question changed; asked the present one, {told}"
     if before in IN_WEIGHTS:
         if probe.known < forgotten_below:
             return "forgotten", "replay", f"{told} fell below {forgotten_below:.2f}"

@@ -13,6 +13,7 @@ from drenpa.core.knowledge import DIMENSIONS, KINDS, Kind
 from drenpa.core.records import Verdict
 from drenpa.report.curves import Accuracy
 from drenpa.report.formats import limits, percent, points
+from drenpa.report.gap import Meter
 from drenpa.report.table import Comparison, ResultTable
 
 
@@ -115,18 +116,22 @@ def caution_notes(
     ]
 
 
-def critic_notes(accuracies: Sequence[Accuracy]) -> list[str]:
-    """Say what the critic's accuracies mean: its gap and its use."""
+def critic_notes(accuracies: Sequence[Accuracy], meters: Sequence[Meter]) -> list[str]:
+    """Say what the critic's accuracies mean: its gap and its use.
+
+    meters: the whole's first. Gap and use are of the pairs that both sides have scored, so they are
+            no difference of two of the accuracies.
+    """
     found = {row.critiques: row for row in accuracies}
     notes = []
-    if "gold" in found and "own" in found:
-        gap = 100 * (found["gold"].accuracy - found["own"].accuracy)
-        notes.append(f"Gap (gold − own): {points(gap)} points; small is good.")
-    if "own" in found and "shuffled" in found:
-        use = 100 * (found["own"].accuracy - found["shuffled"].accuracy)
-        notes.append(
-            f"Use (own − shuffled): {points(use)} points; near 0 the score ignores the critique."
-        )
+    for meter in meters[:1]:
+        if meter.gap.points is not None:
+            notes.append(f"Gap (gold − own): {points(meter.gap.points)} points; small is good.")
+        if meter.use.points is not None:
+            notes.append(
+                f"Use (own − shuffled): {points(meter.use.points)} points; near 0 the score "
+                "ignores the critique."
+            )
     if "own" in found and (found["own"].low or 0.0) <= 0.5:
         notes.append("With its own critiques it is not told apart from tossing a coin.")
     return notes

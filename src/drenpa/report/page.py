@@ -154,8 +154,9 @@ def page_html(content: PageContent) -> str:
                 *((kind, line_sample(KIND_COLOURS[kind], KIND_DASHES[kind])) for kind in KINDS),
             ],
             critics=[
-                _CriticSection(name, rows, critic_notes(rows), content.meters.get(name, ()))
+                _CriticSection(name, rows, critic_notes(rows, meters), meters)
                 for name, rows in content.critics.items()
+                for meters in (content.meters.get(name, ()),)
             ],
             examples=[example for example in content.examples if example.answers],
             readings=content.readings,

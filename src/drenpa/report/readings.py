@@ -207,7 +207,8 @@ def readings_text(readings: Readings) -> str:
 def read_people(places: Iterable[Path]) -> list[HumanScores]:
     """Read people's scores from JSON Lines, or from artefacts of verdicts.
 
-    raises: DataError when a file is missing, a line is no scores, or a score is not from 0 to 2.
+    raises: DataError when a file is missing, a line is no scores or not UTF-8, or a score is not
+            from 0 to 2.
     """
     return [row for place in places for row in _people_rows(place)]
 
@@ -296,14 +297,19 @@ def _people_rows(place: Path) -> Iterable[HumanScores]:
             yield HumanScores.model_validate(verdict.model_dump())
         return
     try:
-        lines = place.read_text(encoding="utf-8").split("\n")
+        lines = place.read_bytes().split(b"\n")
     except OSError as error:
         raise DataError(f"{place}: people's scores cannot be read ({error.strerror})") from error
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            row = HumanScores.model_validate_json(line)
+            row = HumanScores.model_validate_json(line.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{place}:{number}: not UTF-8 (byte 0x{line[error.start]:02x} at byte "
+                f"{error.start + 1} of the line); save the file as UTF-8"
+            ) from error
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "the line"

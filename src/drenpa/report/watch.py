@@ -57,12 +57,16 @@ Role = Literal["reward", "independent", "length", "sign"]
 
 @dataclass(frozen=True)
 class Sampled:
-    """An answer that training sampled; `reference` is empty where none is known."""
+    """An answer that training sampled.
+
+    reference, language: of its record; empty where they are not known.
+    """
 
     question: str
     answer: str
     finish: Finish
     reference: str
+    language: str
 
 
 AskJudge = Callable[[Sequence[Sampled]], Sequence[float]]
@@ -148,8 +152,8 @@ def watch_stages(
 ) -> tuple[Watch, ...]:
     """Watch every stage that logged a reward.
 
-    verdicts:  the benchmarks: a stage whose policy and start were both benchmarked has its
-               independent judge in them, unless that judge is the critic itself.
+    verdicts:  the benchmarks: a stage whose policy and start were both benchmarked by one judge has
+               its independent judge in them, unless that judge is the critic itself.
     ask_judge: to judge some of the sampled answers; see `MOST_JUDGED`.
     """
     return tuple(
@@ -173,7 +177,7 @@ def watch_stage(
         steps=len({line["step"] for line in lines}),
         signals=(
             *_logged(lines),
-            *_sampled(artefact.path / SAMPLES, _references(artefact), ask_judge),
+            *_sampled(artefact.path / SAMPLES, _trained(artefact), ask_judge),
             *([benchmark] if benchmark is not None else []),
         ),
     )
@@ -225,12 +229,11 @@ def _alone(folder: Path, ask_judge: AskJudge | None) -> Watch:
 
 
 def watch_running(folder: Path, ask_judge: AskJudge | None = None) -> Watch:
-    """Watch a stage that is still training; its questions' references are in the corpus beside
-    it."""
+    """Watch a stage that is still training; its questions' records are in the corpus beside it."""
     lines = read_lines(folder / METRICS)
     corpora = [beside for beside in finished(folder.parent) if beside.kind == "corpus"]
-    references = {key: text for corpus in corpora for key, text in _answers(corpus).items()}
-    signals = (*_logged(lines), *_sampled(folder / SAMPLES, references, ask_judge))
+    records = {key: record for corpus in corpora for key, record in _records(corpus).items()}
+    signals = (*_logged(lines), *_sampled(folder / SAMPLES, records, ask_judge))
     return Watch(folder.name, len({line["step"] for line in lines}), signals)
 
 
@@ -284,7 +287,7 @@ def _logged(lines: Sequence[Mapping[str, Any]]) -> list[Signal]:
     return found
 
 
-def _sampled(file: Path, references: Mapping[str, str], ask_judge: AskJudge | None) -> list[Signal]:
+def _sampled(file: Path, records: Mapping[str, Record], ask_judge: AskJudge | None) -> list[Signal]:
     """Loops, likeness to the references where there are any, and the judge's scores where one is
     asked, of the sampled answers."""
     if not file.is_file():
@@ -294,6 +297,7 @@ def _sampled(file: Path, references: Mapping[str, str], ask_judge: AskJudge | No
         steps[line["step"]] = line  # of a step that was sampled twice the later counts
     ordered = [steps[step] for step in sorted(steps)]
     chosen = _spread(ordered, 3 * MOST_LINES)
+    references = {key: record.answer for key, record in records.items() if record.answer}
     loops, likeness = [], []
     for line in chosen:
         answers = [(g["record"], a["text"]) for g in line.get("groups", ()) for a in g["answers"]]
@@ -304,22 +308,18 @@ def _sampled(file: Path, references: Mapping[str, str], ask_judge: AskJudge | No
     if likeness:
         found.append(_over_thirds("likeness to the references", "independent", likeness))
     if ask_judge is not None:
-        found += _judged(ordered, references, ask_judge)
+        found += _judged(ordered, records, ask_judge)
     return found
 
 
 def _judged(
-    lines: Sequence[dict[str, Any]], references: Mapping[str, str], ask_judge: AskJudge
+    lines: Sequence[dict[str, Any]], records: Mapping[str, Record], ask_judge: AskJudge
 ) -> list[Signal]:
     """The judge's means of some steps of the first third against those of the last."""
     size = len(lines) // 3
     chosen = [_spread(part, MOST_JUDGED) for part in (lines[:size], lines[len(lines) - size :])]
     answers = [
-        (
-            side,
-            place,
-            Sampled(g["question"], a["text"], a["finish"], references.get(g["record"], "")),
-        )
+        (side, place, _sample(g["question"], a, records.get(g["record"])))
         for side, part in enumerate(chosen)
         for place, line in enumerate(part)
         for g in line.get("groups", ())
@@ -334,6 +334,12 @@ def _judged(
             means[side].setdefault(place, []).append(score)
     first, last = ([mean(found) for found in part.values()] for part in means)
     return [_compared("judge, %", "independent", first, last)] if first and last else []
+
+
+def _sample(question: str, answer: Mapping[str, Any], record: Record | None) -> Sampled:
+    reference = (record.answer or "") if record is not None else ""
+    language = record.language if record is not None else ""
+    return Sampled(question, answer["text"], answer["finish"], reference, language)
 
 
 def _spread(lines: Sequence[dict[str, Any]], most: int) -> list[dict[str, Any]]:
@@ -353,25 +359,26 @@ def _reference_units(reference: str) -> tuple[str, ...]:
     return tuple(content_units(reference))
 
 
-def _references(artefact: Artefact) -> dict[str, str]:
-    """The answers of the records that were trained on; none where the corpus is gone."""
+def _trained(artefact: Artefact) -> dict[str, Record]:
+    """The records that were trained on; none where the corpus is gone."""
     try:
-        return _answers(open_artefact(artefact.input_path("corpus"), "corpus"))
+        return _records(open_artefact(artefact.input_path("corpus"), "corpus"))
     except DrenpaError:
         return {}
 
 
-def _answers(corpus: Artefact) -> dict[str, str]:
-    return {r.id: r.answer for r in corpus.rows("records", Record) if r.answer}
+def _records(corpus: Artefact) -> dict[str, Record]:
+    return {record.id: record for record in corpus.rows("records", Record)}
 
 
 def _benchmarked(artefact: Artefact, verdicts: Sequence[Artefact]) -> Signal | None:
-    """The judge's mean of the stage's policy against that of the policy it started from."""
-    after = _of_policy(verdicts, artefact.digest)
-    before = _of_policy(verdicts, artefact.inputs.get("start", {}).get("digest", ""))
-    if not before or not after or after[0].judge.startswith(CRITIC):
+    """A judge's mean of the stage's policy against that of the policy it started from."""
+    after = _by_judge(verdicts, artefact.digest)
+    before = _by_judge(verdicts, artefact.inputs.get("start", {}).get("digest", ""))
+    both = [judge for judge in after if judge in before]
+    if not both:
         return None
-    ours, theirs = composite(after, plain), composite(before, plain)
+    ours, theirs = (composite(rows[both[-1]], plain) for rows in (after, before))
     found = paired_difference(ours, theirs)
     known = math.isfinite(found.low)
     if not math.isfinite(found.points):
@@ -387,13 +394,26 @@ def _benchmarked(artefact: Artefact, verdicts: Sequence[Artefact]) -> Signal | N
     )
 
 
-def _of_policy(verdicts: Sequence[Artefact], digest: str) -> list[Verdict]:
-    return [
-        row
-        for artefact in verdicts
-        if digest and artefact.inputs.get("policy", {}).get("digest") == digest
-        for row in artefact.rows("verdicts", Verdict)
-    ]
+def _by_judge(verdicts: Sequence[Artefact], digest: str) -> dict[str, list[Verdict]]:
+    """What each judge but the critic said of a policy's own answers, the newest judge last.
+
+    A column that one judge judged twice counts as it was judged last. What was answered with the
+    memory says nothing of the policy.
+    """
+    columns: dict[tuple[str, str, int, str], list[Verdict]] = {}
+    for artefact in sorted(verdicts, key=lambda one: one.created):
+        policy = artefact.inputs.get("policy", {}).get("digest")
+        if not digest or policy != digest or "recall" in artefact.config:
+            continue
+        newer: dict[tuple[str, str, int, str], list[Verdict]] = {}
+        for row in artefact.rows("verdicts", Verdict):
+            if not row.judge.startswith(CRITIC):
+                newer.setdefault((row.judge, row.strategy, row.seed, row.model), []).append(row)
+        columns = {key: rows for key, rows in columns.items() if key not in newer} | newer
+    judges: dict[str, list[Verdict]] = {}
+    for (judge, *_), rows in columns.items():
+        judges[judge] = [*judges.pop(judge, []), *rows]
+    return judges
 
 
 def _over_thirds(name: str, role: Role, values: Sequence[float]) -> Signal:
