@@ -14,6 +14,7 @@ from tests.verdict_rows import verdict, verdicts, verdicts_artefact
 from drenpa.core.errors import ArtefactError, DataError
 from drenpa.core.knowledge import DIMENSIONS
 from drenpa.core.records import Verdict
+from drenpa.judge.critic_judge import CriticJudge
 from drenpa.judge.judges import Case
 from drenpa.judge.people import (
     form_page,
@@ -24,7 +25,7 @@ from drenpa.judge.people import (
     take_forms,
     write_forms,
 )
-from drenpa.judge.recorded import RecordedJudge, write_recording
+from drenpa.judge.recorded import Recorded, RecordedJudge, write_recording
 
 ROWS = verdicts(items=2)
 
@@ -94,6 +95,19 @@ def test_what_people_fill_in_comes_back_to_the_answers_it_is_about(
     ((_, opinion),) = judge.judge([case])
     assert opinion.scores["relevance"] == 2
     assert opinion.unscored == "the recording leaves out quality"
+
+
+def test_a_recorded_critic_is_still_told_for_the_critic(tmp_path: Path) -> None:
+    names = ("gpt", CriticJudge.name)
+    rows = [
+        Recorded(question=f"{name}?", answer="a", scores=dict.fromkeys(DIMENSIONS, 1.0), judge=name)
+        for name in names
+    ]
+    file = tmp_path / "recorded.jsonl"
+    write_recording(file, rows)
+    assert RecordedJudge(file).name == "critic judges its own pupil; gpt (recorded)"
+    write_recording(file, rows[:1])
+    assert RecordedJudge(file).name == "recorded: gpt"
 
 
 def test_the_pages_json_comes_back_like_the_spreadsheet(tmp_path: Path) -> None:

@@ -53,11 +53,13 @@ class RecordedJudge:
 
     @property
     def name(self) -> str:
-        """Who gave the verdicts; people are called so first."""
+        """Who gave the verdicts; people are called so first, and so is the critic that judges its
+        own pupil: by its name the report tells a circle."""
         people = [name for name in self._judges if name.startswith(PEOPLE)]
         if people and len(people) == len(self._judges):
             return "; ".join(people)
-        return "recorded: " + "; ".join(self._judges)
+        told = "; ".join(sorted(self._judges, key=lambda name: not name.startswith("critic")))
+        return f"{told} (recorded)" if told.startswith("critic") else f"recorded: {told}"
 
     @property
     def card(self) -> str:
