@@ -5,6 +5,9 @@ texts in one process, take turns, and look for pairs of Jaccard similarity 0.7 o
 pieces; the median of the rounds counts, in process CPU seconds. What each planted share of changes
 leaves of the similarity is printed, since a copy below 0.7 should not be found.
 
+Then questions of one template, nearly all of them just below the threshold of 0.8 to each other, by
+ours alone.
+
 recall      planted copies found together with their original, of those that are 0.7 alike or more
 precision   found pairs that are 0.7 alike or more, of all found pairs
 
@@ -46,6 +49,17 @@ def planted(count: int, words: int, copies: int, changed: float, seed: int) -> l
     return [" ".join(text) for text in texts]
 
 
+def templated(count: int, seed: int) -> list[str]:
+    """Questions that differ in one made-up word."""
+    draw = random.Random(seed)
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    words = ["".join(draw.choices(letters, k=draw.randint(6, 12))) for _ in range(count)]
+    return [
+        f"What does the Tibetan word {word} mean, and how is it used in a sentence?"
+        for word in words
+    ]
+
+
 def ours(texts: list[str]) -> Pairs:
     groups = similar_groups(texts, threshold=THRESHOLD)
     return {pair for group in groups for pair in combinations(group, 2)}
@@ -85,6 +99,7 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=5000)
     parser.add_argument("--words", type=int, default=100)
     parser.add_argument("--copies", type=int, default=300)
+    parser.add_argument("--templated", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path, help="write every figure here")
     chosen = parser.parse_args()
@@ -119,6 +134,12 @@ def main() -> None:
                 f"  {side:20} recall {row['recall']:.3f}  precision {row['precision']:.3f}  "
                 f"{row['cpu_s']:6.2f} s  {row['texts_per_s']:7.0f} texts a second"
             )
+    questions = templated(chosen.templated, seed=7)
+    start = time.process_time()
+    groups = similar_groups(questions)
+    spent_s = time.process_time() - start
+    rows.append({"templated": len(questions), "groups": len(groups), "cpu_s": spent_s})
+    print(f"{len(questions)} questions of one template: {len(groups)} groups, {spent_s:.1f} s")
     if chosen.json:
         chosen.json.write_text(json.dumps(rows, indent=1))
 

@@ -55,6 +55,11 @@ def main() -> None:
     except DrenpaError as error:
         print(f"drenpa: {error}", file=sys.stderr)
         raise SystemExit(1) from None
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"drenpa: {_unusable(error)}", file=sys.stderr)
+        raise SystemExit(1) from None
     except (KeyboardInterrupt, typer.Abort):
         status = STOPPED
     except Exception as error:
@@ -66,6 +71,20 @@ def main() -> None:
         print("drenpa: stopped; run the same command again to go on", file=sys.stderr)
     if status:
         raise SystemExit(status)
+
+
+def _unusable(error: OSError) -> str:
+    """Say which file or folder could not be used, why, and what to do."""
+    remedy = "check this path"
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        remedy = "a file stands where a folder should; name another place"
+    elif isinstance(error, FileNotFoundError):
+        remedy = "give the path of one that is there"
+    elif isinstance(error, IsADirectoryError):
+        remedy = "this is a folder; name a file"
+    elif isinstance(error, PermissionError):
+        remedy = "change its permissions, or name another place"
+    return f"{error.filename}: {(error.strerror or type(error).__name__).lower()}; {remedy}"
 
 
 @app.callback(invoke_without_command=True)

@@ -119,6 +119,20 @@ def test_a_site_whose_robots_txt_is_out_of_order_is_left_alone(serve, tmp_path, 
     assert lines(tmp_path)["a"]["outcome"] == "failed"
 
 
+@pytest.mark.parametrize("delay", ["86400", "1e300"])
+def test_a_site_that_asks_for_very_long_pauses_is_left_and_the_others_are_not(
+    serve, tmp_path, delay
+):
+    slow = serve(robots_txt=(200, {}, f"User-agent: *\nCrawl-delay: {delay}\n"), a=WORDS, b=WORDS)
+    other = serve(c=WORDS)
+    urls = [f"{slow.url}/a", f"{slow.url}/b", f"{other.url}/c"]
+    summary = fetch_pages(urls, tmp_path, MANNERS)
+    assert summary.outcomes == {"failed": 2, "page": 1}
+    assert [path for path, _ in slow.asked] == ["/robots.txt"]
+    reason = lines(tmp_path)["a"]["reason"]
+    assert reason == f"robots.txt asks for {float(delay):g} s between two pages"
+
+
 def test_two_requests_to_a_site_are_a_delay_apart_and_two_sites_do_not_wait_for_each_other(
     serve, tmp_path
 ):

@@ -1,13 +1,14 @@
 """Cleaning settles, the order of rows does not matter, and nothing crosses the split."""
 
 import random
+from itertools import combinations
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from drenpa.core.records import Record
 from drenpa.corpus.clean import clean_text, drop_debris
-from drenpa.corpus.deduplicate import best_matches, similar_groups, similarity
+from drenpa.corpus.deduplicate import Links, Match, best_matches, similar_groups, similarity
 from drenpa.corpus.html import decode, html_to_text
 from drenpa.corpus.leakage import audit_leakage
 from drenpa.corpus.split import chosen_groups, components
@@ -27,6 +28,26 @@ texts = st.lists(st.lists(short_words, min_size=1, max_size=14).map(" ".join), m
 @settings(max_examples=400, deadline=None)
 @given(anything)
 def test_cleaning_a_clean_text_changes_nothing(text):
+    clean = clean_text(text)
+    assert clean_text(clean) == clean
+
+
+joined = st.text(
+    "\u2009 \n\u200c\u200d་༌།ཀང9e\u0301\u0316\u094d\u0958"
+    "\u0f71\u0f72\u0f73\u0f77\u0f39\u0f90\u0f7e",
+    max_size=9,
+)
+piled = st.tuples(
+    joined, st.sampled_from("\u0301\u0f35\u0f86\u0f90\u0344"), st.integers(25, 40), joined
+)
+
+
+@settings(max_examples=1500, deadline=None)
+@given(joined | piled.map(lambda parts: parts[0] + parts[1] * parts[2] + parts[3] * 3))
+@example("\u2009\u200c\u2009་")  # with the space gone the joiner stands beside the tsheg
+@example("ང\u200c\u0f37\u094d\u200d")  # with the marks in order a joiner stands beside one
+@example("\u0f42\u0f73\u0f77\u094d")
+def test_cleaning_joiners_spaces_and_piled_up_marks_twice_is_cleaning_them_once(text):
     clean = clean_text(text)
     assert clean_text(clean) == clean
 
@@ -87,6 +108,35 @@ def test_the_best_match_is_as_similar_as_it_says_and_none_is_better(ours, theirs
             assert best < 0.6
         else:
             assert match.similarity == similarity(text, theirs[match.index]) == best
+
+
+templated = st.lists(
+    st.tuples(
+        st.sampled_from(["What does {} mean", "When is {} said"]), st.text("abc", max_size=7)
+    ),
+    min_size=13,
+    max_size=30,
+).map(lambda rows: [f"{start.format(word)} in the songs of the hills?" for start, word in rows])
+
+
+@settings(max_examples=40, deadline=None)
+@given(templated, st.sampled_from([0.6, 0.7, 0.8, 0.9]))
+def test_crowds_of_templated_texts_are_grouped_as_pair_by_pair(texts, threshold):
+    links = Links(len(texts))
+    for first, second in combinations(range(len(texts)), 2):
+        if similarity(texts[first], texts[second]) >= threshold:
+            links.join(first, second)
+    groups = [group for group in links.groups() if len(group) > 1]
+    assert similar_groups(texts, threshold=threshold) == groups
+
+
+@settings(max_examples=40, deadline=None)
+@given(templated, templated, st.sampled_from([0.6, 0.7, 0.8, 0.9]))
+def test_the_best_match_in_a_crowd_is_the_first_of_the_most_similar(ours, theirs, threshold):
+    for text, match in zip(ours, best_matches(ours, theirs, threshold=threshold), strict=True):
+        found = [similarity(text, other) for other in theirs]
+        best = max(found)
+        assert match == (Match(found.index(best), best) if best >= threshold else None)
 
 
 records = st.lists(

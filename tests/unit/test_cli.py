@@ -246,3 +246,22 @@ def test_a_folder_that_cannot_be_made_is_a_line_and_no_traceback(recipe: Path) -
     (recipe.parent / "taken").write_text("x")
     done = drenpa("curate", str(recipe), "-s", "out=taken/run", cwd=recipe.parent)
     fails(done, "cannot be written")
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (("deduplicate", "rows.jsonl", "--out", "rows.jsonl/new"), "not a directory"),
+        (("clean", "rows.jsonl", "rows.jsonl/new"), "not a directory"),
+        (("fetch", "urls.txt", "rows.jsonl", "--contact", "a@e.org"), "file exists"),
+    ],
+    ids=["deduplicate", "clean", "fetch"],
+)
+def test_a_path_under_a_file_is_told_in_one_line(tmp_path, command, said):
+    (tmp_path / "rows.jsonl").write_text('{"id": "a", "text": "snow"}\n')
+    (tmp_path / "urls.txt").write_text("https://e.org/\n")
+    done = drenpa(*command, cwd=tmp_path)
+    fails(done, said)
+    assert done.returncode == 1
+    assert done.stderr.startswith("drenpa: rows.jsonl")
+    assert len(done.stderr.splitlines()) == 1

@@ -199,9 +199,7 @@ def test_kill_9_in_the_middle_of_work_leaves_an_unfinished_folder_and_a_rerun_fi
     finished = run("on")
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout.strip() == "3"  # the three that were paid for are not paid for again
-    assert [path.suffix for path in tmp_path.iterdir()] == [
-        ""
-    ]  # no lock, no partial folder
+    assert [path.suffix for path in tmp_path.iterdir()] == [""]  # no lock, no partial folder
 
 
 def test_two_processes_do_not_make_one_artefact_together(tmp_path):

@@ -1,5 +1,7 @@
 """Cleaning changes how a text is written, never what it says; Tibetan gets one spelling."""
 
+import time
+
 import pytest
 
 from drenpa.corpus.clean import clean_text, drop_debris, language_by_script
@@ -72,3 +74,25 @@ def test_debris_is_lines_without_letters_or_of_another_script():
 def test_the_language_goes_by_the_script_of_most_letters():
     assert language_by_script("ཁྱི་ཆུང་ཞིག ok") == "bo"
     assert language_by_script("123 !") == ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        " " * 100_000,
+        "\u200d" * 100_000 + "a",
+        "a" + "\u0301\u0316" * 30_000,
+        "ཀ" + "\u0f90\u0f72" * 30_000,
+        "་" + " " * 100_000 + "a",
+    ],
+    ids=["spaces", "joiners", "marks", "subjoined", "a tsheg and spaces"],
+)
+def test_long_runs_take_no_more_than_their_length(text):
+    began = time.process_time()
+    clean_text(text)
+    assert time.process_time() - began < 2  # quadratic: 4 s and more
+
+
+def test_what_scripts_write_on_one_letter_stays_and_a_pile_of_marks_is_cut():
+    assert clean_text("ཧྐྵྨླྺྲྱྂ") == "ཧྐྵྨླྺྲྱྂ"
+    assert clean_text("a" + "\u0316" * 31 + "b") == "a" + "\u0316" * 30 + "b"

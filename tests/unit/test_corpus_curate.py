@@ -229,6 +229,21 @@ def test_without_a_benchmark_file_whole_sources_are_set_apart_by_kind(make):
     assert set(dropped.values()) == {"test"}
 
 
+@pytest.mark.parametrize("how", ["answer", "note"])
+def test_a_candidate_that_gives_an_item_of_a_drawn_test_away_is_taken_out(make, how):
+    rows = weather(10)
+    _, _, test, *_ = make(rows, test=0.3)
+    told = {row.id: row.answer for row in test}
+    kept = next(row["id"] for row in rows if row["id"] not in told)
+    ranked = ranking("r", kept, "So it is.", "It is not so.", "Off the topic of the question.")
+    ranked["candidates"][2][how] = next(iter(told.values()))
+    _, rankings, again, dropped, summary = make(rows, [ranked], test=0.3, held_out=0)
+    assert {row.id for row in again} == set(told)  # the same items are drawn
+    assert [c.id for c in rankings[0].candidates] == ["1", "2"]
+    assert dropped == {("rankings", "r/3"): "benchmark"}
+    assert summary["leakage"]["leaking"] == 0
+
+
 def test_one_single_source_cannot_be_split_and_says_so(make):
     records = [row | {"source": "one"} for row in weather()]
     with pytest.raises(DataError, match=r"hang together in 1 group.*name more sources"):

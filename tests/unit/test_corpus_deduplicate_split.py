@@ -1,7 +1,10 @@
 """Near-duplicates are found by their true similarity, and what hangs together is never divided."""
 
 import random
+import time
+import tracemalloc
 
+import numpy as np
 import pytest
 
 from drenpa.core.records import Candidate, Ranking, Record
@@ -12,7 +15,10 @@ from drenpa.corpus.deduplicate import (
     band_shape,
     best_matches,
     comparison_key,
+    count_bits,
+    count_bits_plainly,
     link_similar,
+    piece_set,
     similar_groups,
     similarity,
 )
@@ -90,16 +96,54 @@ def test_many_copies_of_one_text_take_few_comparisons():
     keys = [f"{text} {number}" for number in range(400)]
     asked = []
     links = Links(len(keys))
-    link_similar(band_hashes(keys), lambda a, b: not asked.append((a, b)), links)
+
+    def pieces(place):
+        asked.append(place)
+        return piece_set(keys[place])
+
+    link_similar(band_hashes(keys), pieces, 0.8, links)
     assert len(links.groups()) == 1
-    assert len(asked) == 399
+    assert len(asked) == 400  # each text is looked at once; half a million pairs would take seconds
 
 
-def test_a_pair_that_is_not_similar_is_compared_once():
-    keys = ["rain falls on the hill", "rain falls on the hills"]
-    asked = []
-    link_similar(band_hashes(keys), lambda a, b: bool(asked.append((a, b))), Links(2))
-    assert asked == [(0, 1)]
+def templated(count, seed=7):
+    """Questions of one template, nearly all just below the threshold of 0.8 to each other."""
+    draw = random.Random(seed)
+    made_up = ["".join(draw.choices("abcdefghijklmnopqrstuvwxyz", k=9)) for _ in range(count)]
+    return [f"What does the Tibetan word {word} mean, and when is it said?" for word in made_up]
+
+
+def test_questions_of_one_template_take_seconds():
+    texts = templated(1000)
+    assert 0.6 < similarity(texts[0], texts[1]) < 0.8
+    began = time.process_time()
+    groups = similar_groups([*texts, texts[7] + " Often?"])
+    assert (7, 1000) in groups
+    assert time.process_time() - began < 8  # 16 pair by pair
+    assert sum(match is not None for match in best_matches(texts[:500], texts[500:])) < 50
+
+
+def test_no_set_of_the_pairs_that_were_compared_is_kept():
+    texts = templated(400)
+    tracemalloc.start()
+    similar_groups(texts)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 6e6  # the set takes 11 MB
+
+
+def test_two_templates_and_their_copies_in_one_bucket_are_kept_apart():
+    texts = templated(300)
+    copies = [f"{text} So." for text in texts[:40]]
+    others = [text.replace("said", "sung at the feast of the new year") for text in texts]
+    groups = similar_groups([*texts, *copies, *others])
+    assert {(place, 300 + place) for place in range(40)} <= set(groups)
+
+
+def test_bits_are_counted_alike_with_and_without_numpy_2():
+    words = np.array([0, 1, 2**63, 2**64 - 1, 0x0123456789ABCDEF], dtype=np.uint64)
+    assert count_bits_plainly(words).tolist() == [int(word).bit_count() for word in words]
+    assert count_bits(words).tolist() == count_bits_plainly(words).tolist()
 
 
 def test_a_text_without_letters_is_like_no_other():

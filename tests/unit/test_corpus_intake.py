@@ -377,3 +377,28 @@ def test_one_fault_found_by_two_checks_is_told_once(tmp_path):
     assert caught.value.faults == (
         f"{path}:2: field 'id': 'a' stands already at {path}:1; give each its own",
     )
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "named"),
+    [
+        ("source", "s\ud800", "source"),
+        ("tags", ["snow", "\udfff"], "tags[1]"),
+        ("question", "\ud800?", "question"),
+    ],
+)
+def test_half_a_character_is_told_with_its_line_and_field(tmp_path, field, value, named):
+    path = lines(tmp_path, RECORD, RECORD | {"id": "b", field: value})
+    assert faults_of(path).startswith(f"FILE:2: field '{named}': holds half a character")
+    faults_of(path).encode()
+
+
+def test_lines_of_a_table_keep_their_numbers_after_one_that_is_not_utf8(tmp_path):
+    path = tmp_path / "rows.csv"
+    head, good = b"id,kind,question,answer\n", b"a,foundation,Why?,Because.\n"
+    long = b'c,foundation,"Why\nnot?",Because.\n'
+    path.write_bytes(
+        head + good + b"b,foundation,\xff,So.\n" + long + b"d,meta,Why?,So.\n" + b"e,x\n"
+    )
+    places = [line.split(": ")[0] for line in faults_of(path).splitlines()]
+    assert sorted(places) == ["FILE:3", "FILE:6", "FILE:7"]

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow
@@ -181,6 +182,42 @@ def test_personal_data_is_flagged_scrubbed_dropped_or_kept():
     kept = clean_page(raw, Cleaning(personal="keep")).page
     assert kept is not None
     assert kept.personal == {}
+
+
+def test_personal_data_around_the_text_is_treated_as_in_it(tmp_path):
+    body = (
+        "<title>Ask pema@example.org</title><nav class=crumbs><a>Mail dolma@example.org</a></nav>"
+        f"<article><h2>Ring tashi@example.org</h2><p>{WORDS}</p></article>"
+    )
+    url = "https://e.org/?to=lhamo@example.org"
+    raw = RawPage(url, body, url=url, tags=("karma@example.org",))
+    rule = SiteRule(site="e.org", text="article", title="title", breadcrumbs=".crumbs a")
+    flagged = clean_page(raw, Cleaning(rules=(rule,)))
+    assert flagged.page is not None
+    people = {"pema", "dolma", "tashi", "lhamo", "karma"}
+    assert {text.partition("@")[0] for _, text in flagged.flagged} == people
+    assert flagged.page.personal == {"email": 5}  # that of the address counts once
+    scrubbed = clean_page(raw, Cleaning(rules=(rule,), personal="scrub"))
+    assert scrubbed.page is not None
+    assert "@" not in scrubbed.page.model_dump_json()
+    assert (scrubbed.page.url, scrubbed.page.tags) == ("https://e.org/?to=[email]", ("[email]",))
+    assert scrubbed.page.personal == {"email": 5}
+    assert scrubbed.flagged == ()
+    other = clean_page(replace(raw, id=url.replace("lhamo", "dawa")), Cleaning(personal="scrub"))
+    assert other.id != scrubbed.id  # no page goes because its address looks alike without names
+    assert clean_page(replace(raw, data=WORDS), Cleaning(personal="drop")).reason == "personal"
+    (tmp_path / "in.jsonl").write_text(json.dumps({"id": "a", "text": body, "url": url}) + "\n")
+    clean_into([str(tmp_path / "in.jsonl")], tmp_path / "out", Cleaning(personal="scrub"))
+    for name in ("pages.jsonl", "drafts.jsonl", "flagged.jsonl"):
+        assert "@" not in (tmp_path / "out" / name).read_text()
+
+
+def test_half_a_character_beside_the_text_is_mended_and_stops_nothing(tmp_path):
+    row = {"id": "a\ud800", "text": WORDS, "url": "https://e.org/\ud800", "tags": ["\ud800"]}
+    (tmp_path / "in.jsonl").write_text(json.dumps(row) + "\n")
+    clean_into([str(tmp_path / "in.jsonl")], tmp_path / "out", Cleaning())
+    page = json.loads((tmp_path / "out" / "pages.jsonl").read_text())
+    assert (page["id"], page["url"], page["tags"]) == ("a?", "https://e.org/?", ["?"])
 
 
 def test_names_are_flagged_for_a_person_and_nothing_else_is_done_about_them(tmp_path):

@@ -11,7 +11,7 @@ from drenpa.config import CorpusConfig
 from drenpa.core.artefacts import read_rows
 from drenpa.core.records import Record
 from drenpa.corpus.curate import curate
-from drenpa.corpus.personal import SORTS, count_personal, find_personal, scrub_personal
+from drenpa.corpus.personal import SORTS, find_personal, scrub_personal
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_a_text_with_several_keeps_its_words_between_them():
     text = "Ask pema@example.org (tel 01892 221345) or lobsang@example.org."
     scrubbed, counts = scrub_personal(text)
     assert scrubbed == "Ask [email] (tel [phone]) or [email]."
-    assert counts == count_personal(text) == {"email": 2, "phone": 1}
+    assert counts == {"email": 2, "phone": 1}
 
 
 @given(st.text(alphabet="0123456789༠༡@.+-: ()aZཀ电话tel\n", max_size=80) | st.text(max_size=80))

@@ -33,7 +33,6 @@ from drenpa.core.errors import ArtefactError
 from drenpa.core.records import Row
 
 ArtefactKind = Literal["corpus", "policy", "critic", "verdicts", "report", "memory"]
-ARTEFACT_KINDS: tuple[ArtefactKind, ...] = get_args(ArtefactKind)
 MANIFEST = "manifest.json"
 SCRATCH = "scratch"
 PARTIAL = ".partial"

@@ -21,7 +21,12 @@ Split = Literal["train", "held_out", "test"]
 class Row(BaseModel):
     """The parent of every value that is a row of an artefact."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        str_min_length=0,  # any bound makes pydantic refuse lone surrogates, which no file can hold
+    )
 
 
 class Page(Row):

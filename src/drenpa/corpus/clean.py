@@ -15,13 +15,16 @@ from dataclasses import dataclass
 from drenpa.core.languages import LANGUAGES, Language
 from drenpa.core.text import script_ratios, units
 from drenpa.corpus.syllables import syllable_sorts
-from drenpa.corpus.tibetan import normalise_tibetan
+from drenpa.corpus.tibetan import DEPRECATED, FINALS, MARKS, SUBJOINED, normalise_tibetan
 
 _LINE_ENDS = re.compile("\r\n?|[\v\f\x85\u2028\u2029]")
-_JOINERS_BY_TIBETAN = re.compile(
-    "(?<=[\u0f00-\u0fff])[\u200c\u200d]+|[\u200c\u200d]+(?=[\u0f00-\u0fff])"
-)
-_KEPT_FORMATS = "\u200c\u200d"
+_JOINERS = "\u200c\u200d"
+_MOST_MARKS = 30  # on one letter; UAX #15, Stream-Safe Text Format: more than any script writes
+_STACKED = MARKS + SUBJOINED + FINALS
+_MANY_MARKS = re.compile(f"([{_STACKED}]{{{_MOST_MARKS}}})[{_STACKED}]+")
+_MARKED = re.compile(f"[{_JOINERS}{_STACKED}]+")
+_SPACED_TSHEG = re.compile(f"(?<![ {_JOINERS}{_STACKED}])[ {_JOINERS}{_STACKED}]+(?=[་༌])")
+_TIBETAN = re.compile("[\u0f00-\u0fff]")
 _GARBLED = 0.6
 _PAGE_MARK = re.compile(r"\s*\b\d{1,4}\s*/\s*\d{1,4}\s*$")
 
@@ -38,17 +41,39 @@ def clean_text(text: str) -> str:
     """Return the text in NFC, with plain spaces and line ends, without invisible characters.
 
     Control, private-use and zero-width characters go, except joiners that scripts need; runs of
-    spaces become one, more than one empty line becomes one; Tibetan is normalised.
+    spaces become one, more than one empty line becomes one; of more than 30 marks and subjoined
+    letters on one letter, which no script writes, the first 30 stay; Tibetan is normalised.
 
     >>> clean_text(" a\\u00a0 b\\u200b \\r\\n\\r\\n\\r\\nc ")
     'a b\\n\\nc'
     """
     text = _LINE_ENDS.sub("\n", text)
     text = text.translate(_MENDING)
-    text = _JOINERS_BY_TIBETAN.sub("", text)
-    text = normalise_tibetan(text)
+    text = _MANY_MARKS.sub(r"\1", text)  # before NFC, whose time is quadratic in a run of them,
+    text = _without_joiners_by_tibetan(unicodedata.normalize("NFC", text))
+    text = normalise_tibetan(_MANY_MARKS.sub(r"\1", text))  # and after it, which makes new runs
     text = re.sub(" ?\n ?", "\n", re.sub(" {2,}", " ", text))
     return re.sub("\n{3,}", "\n\n", text).strip("\n ")
+
+
+def _without_joiners_by_tibetan(text: str) -> str:
+    """The text without the joiners that stand beside Tibetan, or will when marks are in their order
+    and the spaces before a tsheg are gone."""
+    if not any(joiner in text for joiner in _JOINERS):
+        return text
+    text = _SPACED_TSHEG.sub(lambda run: _without_joiners(run[0]), text)
+    return _MARKED.sub(
+        lambda run: (
+            _without_joiners(run[0])
+            if _TIBETAN.search(text[max(0, run.start() - 1) : run.end() + 1])
+            else run[0]
+        ),
+        text,
+    )
+
+
+def _without_joiners(text: str) -> str:
+    return "".join(sign for sign in text if sign not in _JOINERS)
 
 
 class _Mending(dict[int, str]):
@@ -61,7 +86,7 @@ class _Mending(dict[int, str]):
             mended = sign
         elif category == "Zs" or sign == "\t":
             mended = " "
-        elif category in ("Cc", "Cs", "Co") or (category == "Cf" and sign not in _KEPT_FORMATS):
+        elif category in ("Cc", "Cs", "Co") or (category == "Cf" and sign not in _JOINERS):
             mended = ""
         else:
             mended = sign
@@ -69,7 +94,7 @@ class _Mending(dict[int, str]):
         return mended
 
 
-_MENDING = _Mending()
+_MENDING = _Mending(DEPRECATED)
 
 
 def language_by_script(text: str, profiles: Sequence[Language] = ()) -> str:

@@ -122,10 +122,10 @@ def clean_page(raw: RawPage, cleaning: Cleaning = Cleaning()) -> Cleaned:
     read = len(text)
     dropped: list[Dropped] = []
     found: dict[str, Any] = {}
-    url, tags = raw.url, raw.tags
+    url, tags = _sound(raw.url), tuple(map(_sound, raw.tags))
     if looks_like_html(text):
         if is_nested_too_deep(text):
-            return Cleaned(raw.id, None, "nested", (), read)
+            return Cleaned(_sound(raw.id), None, "nested", (), read)
         rule = next((rule for rule in cleaning.rules if rule.fits(url)), None)
         html = html_to_text(text, rule)
         dropped += [Dropped(line, "boilerplate") for line in html.left_out]
@@ -146,24 +146,29 @@ def clean_page(raw: RawPage, cleaning: Cleaning = Cleaning()) -> Cleaned:
     if debris:
         dropped += debris
         language = identify_language(text, cleaning.profiles)
-    personal: Mapping[str, int] = {}
-    flagged: tuple[tuple[str, str], ...] = ()
-    if cleaning.personal == "scrub":
-        text, personal = scrub_personal(text)
-        found["title"] = scrub_personal(found.get("title", ""))[0]
+    personal: Counter[str] = Counter()
+    flagged: list[tuple[str, str]] = []
+    name, source = _sound(raw.id), _sound(raw.source) or urlsplit(url).hostname or ""
     if cleaning.personal != "keep":
-        stands = find_personal(text) if cleaning.personal != "scrub" or personal else []
-        flagged = tuple((part.sort, text[part.start : part.end]) for part in stands)
-        personal = personal or Counter(sort for sort, _ in flagged)
+        treat = _Treatment(scrub=cleaning.personal == "scrub")
+        text = treat(text)
+        found["title"] = treat(found.get("title", ""))
+        for part in ("headings", "breadcrumbs"):
+            found[part] = tuple(map(treat, found.get(part, ())))
+        tags = tuple(map(treat, tags))
+        url, source = treat(url), treat(source)
+        if "://" in name and (scrubbed := treat(name)) != name:
+            name = f"{scrubbed}…{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+        personal, flagged = treat.found, treat.stands
     reason = _reason_to_drop(text, language, personal, cleaning)
     if reason:
-        return Cleaned(raw.id, None, reason, tuple(dropped), read)
+        return Cleaned(name, None, reason, tuple(dropped), read)
     page = CleanPage(
-        id=_identifier(raw.id),
+        id=_identifier(name),
         text=text,
         url=url,
-        fetched=raw.fetched,
-        source=raw.source or urlsplit(url).hostname or "",
+        fetched=_sound(raw.fetched),
+        source=source,
         tags=tags,
         language=language,
         encoding=encoding,
@@ -171,7 +176,36 @@ def clean_page(raw: RawPage, cleaning: Cleaning = Cleaning()) -> Cleaned:
         impossible=round(impossible_share(text, dzongkha=language == "dz"), 4),
         **found,
     )
-    return Cleaned(raw.id, _with_kind(page), "", tuple(dropped), read, flagged)
+    return Cleaned(name, _with_kind(page), "", tuple(dropped), read, tuple(flagged))
+
+
+class _Treatment:
+    """Looks through the texts of one page, the main one first, for what may identify a person.
+
+    found:  how many stretches of each sort there were; what an earlier text holds, as the text does
+            its headings, is not counted again.
+    stands: sort and stretch of each that was left in.
+    """
+
+    def __init__(self, *, scrub: bool) -> None:
+        self.found: Counter[str] = Counter()
+        self.stands: list[tuple[str, str]] = []
+        self._scrub = scrub
+        self._seen: set[tuple[str, str]] = set()
+
+    def __call__(self, text: str) -> str:
+        """Return the text, scrubbed where that is asked for."""
+        findings = [(f, (f.sort, text[f.start : f.end])) for f in find_personal(text)]
+        new = [(finding, told) for finding, told in findings if told not in self._seen]
+        self._seen.update(told for _, told in findings)
+        self.found.update(finding.sort for finding, _ in new)
+        self.stands += (told for f, told in new if not (self._scrub and f.is_certain))
+        return scrub_personal(text)[0] if self._scrub and findings else text
+
+
+def _sound(text: str) -> str:
+    """The text with ? for what no file can hold: a half of a surrogate pair, as JSON may have."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _identifier(name: str) -> str:

@@ -96,6 +96,7 @@ def plan_curate(config: CorpusConfig, *, root: Path, seed: int) -> Plan:
             _keep_benchmark_apart(corpus)
         else:
             _take_test_by_source(corpus, config.test, seed)
+            _clear_candidates(corpus)
         _hold_out(corpus, config.held_out, seed)
         _check_something_is_left(corpus)
         leakage = audit_leakage(corpus.benchmark, corpus.records, corpus.rankings)
@@ -334,6 +335,13 @@ def _keep_benchmark_apart(corpus: _Corpus) -> None:
             left.append(record)
     corpus.records = left
     _drop_orphans(corpus)
+    _clear_candidates(corpus)
+
+
+def _clear_candidates(corpus: _Corpus) -> None:
+    """Drop candidate answers that are nearly a benchmark answer, or hold one word for word."""
+    answers = [item.answer or item.question for item in corpus.benchmark]
+    quoted = Quoted({item.id: item.answer or "" for item in corpus.benchmark})
     candidates = [c.answer for ranking in corpus.rankings for c in ranking.candidates]
     matches = iter(best_matches(candidates, answers, threshold=NEAR))
     rankings: list[Ranking] = []

@@ -7,16 +7,21 @@ only propose pairs; each proposal is checked with the true index, so nothing is 
 by chance, and the sketches are cut into bands so that a pair right at the threshold is missed less
 than once in a million. Nothing depends on the order of the texts.
 
+Texts made from one template propose nearly every pair, each in many bands. So of a crowded bucket
+the pieces that texts share are counted for all of them at once (`_Holders`), and counted again in
+the next band rather than remembered: memory does not grow with the pairs.
+
 Source: Broder, On the resemblance and containment of documents, 1997; Leskovec, Rajaraman, Ullman,
 Mining of Massive Datasets, section 3.4.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,11 +30,17 @@ from drenpa.core.text import units
 
 Words = NDArray[np.uint64]
 Halves = NDArray[np.uint32]
+Pieces = Callable[[int], Words]  # of the text at a place, sorted
 
 PIECE = 5  # characters
 HASHES = 128  # of a sketch
 _MISSED = 1e-6  # pairs at the threshold that no band proposes
 _BATCH = 1 << 15  # pieces sketched at once: they stay in the processor's cache
+_FEW = 64  # pairs of a bucket that are compared one by one
+_FIRST = 8  # texts of a crowded bucket are compared with all of it before the others are
+_TEXTS = 1 << 13  # whose pieces are in memory
+_PAIRS = 1 << 17  # whose similarity is remembered
+_COMMON = 8  # a piece is common when one in so many texts of a bucket holds it
 _PADDING = "\U0010ffff"  # stands in no key
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
@@ -70,9 +81,9 @@ def similar_groups(texts: Sequence[str], *, threshold: float = 0.8) -> list[tupl
         places[comparison_key(text)].append(place)
     distinct = list(places)
     links = Links(len(distinct))
-    sets = lru_cache(maxsize=4096)(lambda index: piece_set(distinct[index]))
-    bands_BN = band_hashes(distinct, threshold)
-    link_similar(bands_BN, lambda a, b: reaches(sets(a), sets(b), threshold), links)
+    link_similar(
+        band_hashes(distinct, threshold), lambda index: piece_set(distinct[index]), threshold, links
+    )
     groups = [
         tuple(sorted(place for index in group for place in places[distinct[index]]))
         for group in links.groups()
@@ -95,21 +106,25 @@ def best_matches(
     distinct = sorted({*ours, *theirs})
     wanted = set(ours)
     best = {key: Match(place, 1.0) for key, place in theirs.items() if key in wanted}
-    sets = lru_cache(maxsize=4096)(lambda index: piece_set(distinct[index]))
-    compared: set[tuple[int, int]] = set()
+    sets = lru_cache(maxsize=_TEXTS)(lambda index: piece_set(distinct[index]))
+    alike = lru_cache(maxsize=_PAIRS)(lambda first, second: jaccard(sets(first), sets(second)))
+
+    def offer(index: int, other: int, found: float) -> None:
+        match, known = Match(theirs[distinct[other]], found), best.get(distinct[index])
+        if known is None or (found, -match.index) > (known.similarity, -known.index):
+            best[distinct[index]] = match
+
     for bucket in _buckets(band_hashes(distinct, threshold)):
         there = [index for index in bucket if distinct[index] in theirs]
         here = [index for index in bucket if distinct[index] in wanted] if there else []
-        for pair in ((a, b) for a in here for b in there if a != b):
-            if pair in compared:
-                continue
-            compared.add(pair)
-            found = jaccard(sets(pair[0]), sets(pair[1]))
-            match, known = Match(theirs[distinct[pair[1]]], found), best.get(distinct[pair[0]])
-            if found >= threshold and (
-                known is None or (found, -match.index) > (known.similarity, -known.index)
-            ):
-                best[distinct[pair[0]]] = match
+        if len(here) * len(there) > _FEW:
+            for index, others_H, found_H in _near(here, there, sets, threshold):
+                for place in np.flatnonzero(found_H == found_H.max()).tolist():
+                    offer(index, int(others_H[place]), float(found_H[place]))
+            continue
+        for index, other in product(here, there):
+            if index != other and (found := alike(index, other)) >= threshold:
+                offer(index, other, found)
     return [best.get(key) for key in ours]
 
 
@@ -190,46 +205,136 @@ def band_hashes(keys: Sequence[str], threshold: float = 0.8) -> Words:
     return hashes_BN
 
 
-def link_similar(
-    bands_BN: Iterable[Words], similar: Callable[[int, int], bool], links: Links
-) -> None:
-    """Join what the bands propose and `similar` confirms; bands may come one at a time.
+def link_similar(bands_BN: Iterable[Words], pieces: Pieces, threshold: float, links: Links) -> None:
+    """Join what the bands propose and the true similarity confirms; bands may come one at a time.
 
-    Pairs that hang together already are not looked at again: the groups are the same, and a
-    thousand copies of one page take a thousand comparisons, not half a million.
+    Pairs that hang together already are passed over: the groups are the same, and a thousand copies
+    of one page take some thousand comparisons, not half a million.
     """
-    apart: set[tuple[int, int]] = set()
+    sets = lru_cache(maxsize=_TEXTS)(pieces)
+    alike = lru_cache(maxsize=_PAIRS)(
+        lambda first, second: _reaches(sets(first), sets(second), threshold)
+    )
 
-    def joins(first: int, second: int) -> bool:
-        pair = (min(first, second), max(first, second))
-        if pair in apart:
-            return False
-        if similar(*pair):
-            return True
-        apart.add(pair)
-        return False
+    def join_near(some: Sequence[int], bucket: Sequence[int]) -> None:
+        for index, others_H, _ in _near(some, bucket, sets, threshold):
+            for root in set(map(links.find, others_H.tolist())):
+                links.join(index, root)
+
+    def outside(bucket: Sequence[int]) -> list[int]:
+        """Those that do not hang together with the most."""
+        roots = list(map(links.find, bucket))
+        ((largest, _),) = Counter(roots).most_common(1)
+        return [index for index, root in zip(bucket, roots, strict=True) if root != largest]
 
     for bucket in _buckets(bands_BN):
-        by_root: dict[int, list[int]] = defaultdict(list)
-        for index in bucket:
-            by_root[links.find(index)].append(index)
-        settled: list[list[int]] = []
-        for part in by_root.values():
-            others = []
-            for other in settled:
-                if any(joins(a, b) for a in other for b in part):
-                    links.join(other[0], part[0])
-                    other.extend(part)
-                    part = other
-                else:
-                    others.append(other)
-            settled = [*others, part]
+        if len(set(map(links.find, bucket))) == 1:
+            continue
+        some = outside(bucket)
+        if len(some) * len(bucket) > _FEW and len(some) > _FIRST:
+            join_near(bucket[:_FIRST], bucket)
+            some = outside(bucket)
+            if len(some) > _FIRST:
+                join_near(some, bucket)
+                continue
+        for first, second in product(some, bucket):
+            if links.find(first) != links.find(second) and alike(*sorted((first, second))):
+                links.join(first, second)
 
 
-def reaches(first_W: Words, second_W: Words, threshold: float) -> bool:
-    """Whether the Jaccard index of two sorted sets reaches the threshold."""
+def _reaches(first_W: Words, second_W: Words, threshold: float) -> bool:
+    """Whether the Jaccard index of two sorted sets reaches the threshold; none is empty."""
     smaller, larger = sorted((len(first_W), len(second_W)))
-    return smaller >= threshold * larger and jaccard(first_W, second_W) >= threshold
+    return smaller / larger >= threshold and jaccard(first_W, second_W) >= threshold
+
+
+def _near(
+    some: Sequence[int], bucket: Sequence[int], sets: Pieces, threshold: float
+) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.float64]]]:
+    """Yield each of `some` with those of the bucket that reach the threshold with it [H], and their
+    similarities [H]; in several parts where the bucket is large, and only where there are any."""
+    for start in range(0, len(bucket), _TEXTS):
+        part_C = np.array(bucket[start : start + _TEXTS])
+        holders = _Holders([sets(index) for index in part_C.tolist()])
+        for index in some:
+            found_C = holders.similarities(sets(index))
+            reached_H = np.flatnonzero(found_C >= threshold)
+            if len(reached_H):
+                yield index, part_C[reached_H], found_C[reached_H]
+
+
+class _Holders:
+    """Which of C texts hold which of V pieces, so as to compare a text with all of them at once.
+
+    A common piece is a bit of each text's mask, 64 to a word [W, C]; a rare one has the list of its
+    holders.
+    """
+
+    def __init__(self, sets: Sequence[Words]) -> None:
+        self._sizes_C = np.array([len(pieces_W) for pieces_W in sets])
+        pieces_T = np.concatenate(sets)
+        order_T = np.argsort(pieces_T, kind="stable")
+        pieces_T = pieces_T[order_T]
+        self._owners_T = np.repeat(np.arange(len(sets)), self._sizes_C)[order_T]
+        starts_V = np.flatnonzero(np.append(True, pieces_T[1:] != pieces_T[:-1]))
+        self._pieces_V = pieces_T[starts_V]
+        self._starts_V = np.append(starts_V, len(pieces_T))
+        counts_V = np.diff(self._starts_V)
+        common_V = counts_V * _COMMON >= len(sets)
+        self._bits_V = np.where(common_V, np.cumsum(common_V) - 1, -1)
+        bits_T = np.repeat(self._bits_V, counts_V)
+        owners_T, bits_T = self._owners_T[bits_T >= 0], bits_T[bits_T >= 0]
+        self._masks_WC = np.zeros((int(common_V.sum()) // 64 + 1, len(sets)), dtype=np.uint64)
+        np.bitwise_or.at(self._masks_WC, (bits_T >> 6, owners_T), _bit_of(bits_T))
+
+    def similarities(self, pieces_W: Words) -> NDArray[np.float64]:
+        """Return the Jaccard index of a sorted set with each text's [C]; none is empty."""
+        places_W = np.searchsorted(self._pieces_V, pieces_W)
+        places_W[places_W == len(self._pieces_V)] = 0
+        held_W = places_W[self._pieces_V[places_W] == pieces_W]
+        bits_W = self._bits_V[held_W]
+        common_W, rare_W = bits_W[bits_W >= 0], held_W[bits_W < 0]
+        mask_W = np.zeros(len(self._masks_WC), dtype=np.uint64)
+        np.bitwise_or.at(mask_W, common_W >> 6, _bit_of(common_W))
+        shared_C = np.zeros(len(self._sizes_C), dtype=np.intp)
+        for word in np.flatnonzero(mask_W):
+            shared_C += count_bits(self._masks_WC[word] & mask_W[word])
+        if len(rare_W):
+            holders = [
+                self._owners_T[start:stop]
+                for start, stop in zip(
+                    self._starts_V[rare_W].tolist(),
+                    self._starts_V[rare_W + 1].tolist(),
+                    strict=True,
+                )
+            ]
+            shared_C += np.bincount(np.concatenate(holders), minlength=len(shared_C))
+        found_C: NDArray[np.float64] = shared_C / (len(pieces_W) + self._sizes_C - shared_C)
+        return found_C
+
+
+def _bit_of(numbers: NDArray[np.intp]) -> Words:
+    """The bit of each number in its word of 64."""
+    return np.left_shift(np.uint64(1), (numbers & 63).astype(np.uint64))
+
+
+def count_bits(words: Words) -> NDArray[np.uint8]:
+    """Return how many bits of each word are set."""
+    if hasattr(np, "bitwise_count"):  # since NumPy 2
+        return np.bitwise_count(words)
+    return count_bits_plainly(words)
+
+
+def count_bits_plainly(words: Words) -> NDArray[np.uint8]:
+    """Count the bits by sums of ever wider fields, as NumPy 1 has no count of its own."""
+    for shift, fields in (
+        (1, 0x5555555555555555),
+        (2, 0x3333333333333333),
+        (4, 0x0F0F0F0F0F0F0F0F),
+    ):
+        low = np.uint64(fields)
+        words = (words & low) + ((words >> np.uint64(shift)) & low)
+    return ((words * np.uint64(0x0101010101010101)) >> np.uint64(56)).astype(np.uint8)
 
 
 def jaccard(first_W: Words, second_W: Words) -> float:

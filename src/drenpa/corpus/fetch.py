@@ -379,7 +379,11 @@ class _Run:
             site.unreachable = f"robots.txt: status {answer.status}"
         elif answer.status == 200:
             site.rules = Protego.parse(answer.body.decode("utf-8", "replace"))
-            site.delay_s = max(site.delay_s, float(site.rules.crawl_delay(AGENT) or 0.0))
+            asked_s = float(site.rules.crawl_delay(AGENT) or 0.0)
+            if asked_s > max(self.manners.longest_wait_s, site.delay_s):
+                site.unreachable = f"robots.txt asks for {asked_s:g} s between two pages"
+                return
+            site.delay_s = max(site.delay_s, asked_s)
             site.ready_at = max(site.ready_at, time.monotonic() + site.delay_s)
 
     def _ask(self, site: _Site, address: str, max_bytes: int) -> _Answer:

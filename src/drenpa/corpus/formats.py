@@ -174,27 +174,29 @@ def _csv_lines(path: Path, faults: Faults) -> Iterator[tuple[str, list[str]]]:
     """Yield (`file:line`, cells) of each line of a CSV file, a line being as long as its quotes."""
     separator = "\t" if path.suffix.lower() == ".tsv" else ","
     csv.field_size_limit(MAX_ROW_BYTES)
-    reader = csv.reader(
-        (line for _, line in _lines(path, faults)), delimiter=separator, strict=True
-    )
-    start = 1
+    numbers: list[int] = []  # of the lines of one row
+
+    def texts() -> Iterator[str]:
+        for number, line in _lines(path, faults):
+            numbers.append(number)
+            yield line
+
+    reader = csv.reader(texts(), delimiter=separator, strict=True)
     while True:
-        place = f"{path}:{start}"
+        numbers.clear()
         try:
             cells = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            through = f" up to line {reader.line_num}" if reader.line_num > start else ""
+            through = f" up to line {numbers[-1]}" if len(numbers) > 1 else ""
             faults.add(
-                place,
+                f"{path}:{numbers[0]}",
                 f"not CSV{through} ({error}); quote cells that hold separators, line breaks or "
                 "quotation marks, or use JSON Lines",
             )
-            start = reader.line_num + 1
             continue
-        start = reader.line_num + 1
-        yield place, cells
+        yield f"{path}:{numbers[0]}", cells
 
 
 def _xlsx_lines(path: Path, faults: Faults) -> Iterator[tuple[str, list[str]]]:

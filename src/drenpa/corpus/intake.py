@@ -275,6 +275,8 @@ def _fault(detail: ErrorDetails, row: type[Row]) -> str:
         known_values = _CHOICES[last]
         hint = did_you_mean(str(value), known_values)
         return f"{field}'{brief(value)}' is not one of {', '.join(known_values)}{hint}"
+    if detail["type"] == "string_unicode":
+        return f"{field}holds half a character (\\ud800 to \\udfff); take it out or write it whole"
     if detail["type"] == "string_too_short":
         return f"{field}empty; write it"
     if detail["type"] == "too_short":

@@ -101,11 +101,6 @@ def scrub_personal(text: str) -> tuple[str, dict[str, int]]:
     return "".join([*pieces, text[place:]]), dict(counts)
 
 
-def count_personal(text: str) -> dict[str, int]:
-    """Return how many findings there are of each sort."""
-    return dict(Counter(finding.sort for finding in find_personal(text)))
-
-
 class _PlainDigits(dict[int, str]):
     """A translation table from any script's digits to 0–9, one character for one."""
 

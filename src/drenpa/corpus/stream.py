@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import IO, Any, Literal, TypeVar
@@ -41,7 +41,6 @@ from drenpa.corpus.deduplicate import (
     jaccard,
     link_similar,
     piece_set,
-    reaches,
 )
 
 Item = TypeVar("Item")
@@ -280,7 +279,6 @@ class _Sketches:
             links.join(int(order_N[place - 1]), int(order_N[place]))
         copies_M = order_N[again_N]
 
-        @lru_cache(maxsize=4096)
         def pieces(place: int) -> Words:
             return piece_set(comparison_key(index.row(place)[1]))
 
@@ -290,7 +288,7 @@ class _Sketches:
                 band_N[copies_M] = 0  # the first of them speaks for all
                 yield band_N
 
-        link_similar(bands(), lambda a, b: reaches(pieces(a), pieces(b), self._threshold), links)
+        link_similar(bands(), pieces, self._threshold, links)
         return links, len(copies_M)
 
 

@@ -11,21 +11,24 @@ from __future__ import annotations
 import re
 import unicodedata
 
-_DEPRECATED = {
+MARKS = "".join(filter(unicodedata.combining, map(chr, range(0x300, 0x20000))))
+"""Every sign, of any script, that NFC puts in order behind a letter."""
+
+DEPRECATED = {
     0x0F0C: "\u0f0b",  # the tsheg that does not break lines: layout, not text
     0x0F77: "\u0fb2\u0f71\u0f80",
     0x0F79: "\u0fb3\u0f71\u0f80",
 }
-_SUBJOINED = "\u0f8d-\u0fbc"
-_VOWELS = "\u0f35\u0f37\u0f71-\u0f7d\u0f80-\u0f84\u0f86\u0f87\u0fc6"  # that NFC puts in order
-_FINALS = "\u0f7e\u0f7f"
+SUBJOINED = "\u0f8d-\u0fbc"  # as a range of a pattern
+_VOWELS = "".join(mark for mark in MARKS if mark not in "\u0f18\u0f19\u0f39")  # those stay
+FINALS = "\u0f7e\u0f7f"
 _DISORDERED_STACK = re.compile(
-    f"[\u0f40-\u0f6c][{_SUBJOINED}{_VOWELS}{_FINALS}]*?"
-    f"(?:[{_VOWELS}{_FINALS}][{_SUBJOINED}]|[{_FINALS}][{_VOWELS}])"
-    f"[{_SUBJOINED}{_VOWELS}{_FINALS}]*"
+    f"[\u0f40-\u0f6c][{SUBJOINED}{_VOWELS}{FINALS}]*?"
+    f"(?:[{_VOWELS}{FINALS}][{SUBJOINED}]|[{FINALS}][{_VOWELS}])"
+    f"[{SUBJOINED}{_VOWELS}{FINALS}]*"
 )
 _REPEATED_MARK = re.compile("([\u0f71\u0f72\u0f74\u0f7e\u0f80])\\1+")
-_TSHEG_RUN = re.compile("[ \t]+་(?:[ \t]*་)*|་(?:[ \t]*་)+")
+_TSHEG_RUN = re.compile("(?<![ \t])[ \t]+་(?:[ \t]*་)*|་(?:[ \t]*་)+")
 _TSHEG_BEFORE_SHAD = re.compile("(.)་[ \t]*(?=[།-༔])")
 _SPACE_BEFORE_SHAD = re.compile("([\u0f40-\u0f6c])([\u0f71-\u0f84\u0f8d-\u0fbc]*)[ \t]+(?=[།༎])")
 _BARE_ENDS = "ཀགཤ"  # after these a single shad is not written, so the space stands for it
@@ -44,7 +47,7 @@ def normalise_tibetan(text: str) -> str:
     >>> normalise_tibetan("སོྐར") == "སྐོར"
     True
     """
-    text = unicodedata.normalize("NFC", text.translate(_DEPRECATED))
+    text = unicodedata.normalize("NFC", text.translate(DEPRECATED))
     text = _DISORDERED_STACK.sub(_ordered, text)
     text = _REPEATED_MARK.sub(r"\1", text)
     text = _TSHEG_RUN.sub("་", text)
