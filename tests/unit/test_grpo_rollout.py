@@ -236,3 +236,11 @@ def test_lengths_and_cuts_are_told():
     assert told["tokens_per_second"] == 5
     assert (told["seconds_sampling"], told["seconds_scoring"]) == (2.0, 1.0)
     assert told["spread"] == 0.5
+
+
+def test_what_nobody_scored_has_no_figure():
+    answers = answers_of([[math.nan, math.nan], [-4.0, -2.0]], kinds=["connection", "foundation"])
+    told = make_pushes(answers, stage(), Objective()).metrics
+    assert "reward_connection" not in told
+    assert told["reward"] == told["reward_foundation"] == -3.0
+    assert told["spread"] == 1.0

@@ -105,6 +105,17 @@ def test_a_gate_that_does_not_hold_stops_the_run_with_both_numbers(gate, told):
         check_gate(stage(gate=GateConfig(**gate)), measure_gate(rows))
 
 
+def test_a_gate_does_not_hold_where_its_figure_could_not_be_measured():
+    rows = history([1.0] * 8)
+    rows[6:] = [{"truncated": 0.0}, {"truncated": 0.0}]  # all groups silent, nothing scored
+    found = measure_gate(rows)
+    assert found == {"reward_gain": None, "kl": None, "truncated": 0.0}
+    check_gate(stage(gate=GateConfig(max_truncated=0.1)), found)
+    for gate in ({"max_kl": 0.1}, {"min_reward_gain": 0.0}):
+        with pytest.raises(TrainingError, match="could not be measured"):
+            check_gate(stage(gate=GateConfig(**gate)), found)
+
+
 def test_a_gate_that_just_holds_lets_the_run_go_on():
     gate = GateConfig(min_reward_gain=6.0, max_kl=0.1, max_truncated=0.5)
     rows = history([1.0, 3.0, 5, 5, 5, 5, 7.0, 9.0], truncated=0.5)

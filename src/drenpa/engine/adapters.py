@@ -128,6 +128,17 @@ def save_adapter(model: Any, name: str, folder: Path, *, base: Path) -> None:
 
 
 @contextmanager
+def at_rest(model: nn.Module) -> Iterator[None]:
+    """Let a model work without dropout within the block, and go back to how it was."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+@contextmanager
 def use_adapter(model: Any, name: str | None) -> Iterator[None]:
     """Switch to the adapter `name` within the block; None is the backbone alone.
 

@@ -153,8 +153,6 @@ def _metrics(
     tokens = sum(len(draft.tokens) for draft in drafts)
     main = max(answers.rewards, key=lambda part: abs(stage.reward[part]))
     found = {
-        "reward": _mean(_values(answers.rewards[main])),
-        "spread": _mean([_spread(row) for row in answers.rewards[main]]),
         "length": tokens / len(drafts),
         "truncated": _mean([float(draft.finish == "length") for draft in drafts]),
         "zero_spread": float(flat_P.float().mean()) if flat_P.numel() else 0.0,
@@ -164,17 +162,16 @@ def _metrics(
         "seconds_scoring": answers.seconds_scoring,
         "tokens_per_second": tokens / max(answers.seconds_sampling, 1e-9),
     }
-    for part, table in answers.rewards.items():
-        found[f"reward_{part}"] = _mean(_values(table))
+    kinds = [record.kind for record in answers.records]
+    rewards: dict[str, Sequence[Sequence[float]]] = {"reward": answers.rewards[main]}
+    rewards |= {f"reward_{part}": table for part, table in answers.rewards.items()}
     for kind in KINDS:
-        rows = [
-            row
-            for record, row in zip(answers.records, answers.rewards[main], strict=True)
-            if record.kind == kind
-        ]
-        if rows:
-            found[f"reward_{kind}"] = _mean(_values(rows))
-    return found
+        pairs_of_kind = zip(kinds, answers.rewards[main], strict=True)
+        rewards[f"reward_{kind}"] = [row for of, row in pairs_of_kind if of == kind]
+    # What nobody scored has no figure: a zero may be more than any score.
+    found |= {name: _mean(values) for name, rows in rewards.items() if (values := _values(rows))}
+    spreads = [spread for row in answers.rewards[main] if (spread := _spread(row)) is not None]
+    return found | ({"spread": _mean(spreads)} if spreads else {})
 
 
 def _mass(answers: Answers, places: Tensor, mass_P: Tensor) -> dict[str, float]:
@@ -191,9 +188,10 @@ def _values(table: Sequence[Sequence[float]]) -> list[float]:
     return [value for row in table for value in row if math.isfinite(value)]
 
 
-def _spread(row: Sequence[float]) -> float:
+def _spread(row: Sequence[float]) -> float | None:
+    """The standard deviation of what was scored; None of fewer than two."""
     values = [value for value in row if math.isfinite(value)]
-    return statistics.pstdev(values) if len(values) > 1 else 0.0
+    return statistics.pstdev(values) if len(values) > 1 else None
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -45,8 +45,9 @@ def schedule(
     return [[next(asked[kind]) for kind in step] for step in steps]
 
 
-def measure_gate(history: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Return what a gate asks about: means over the last quarter of a stage's steps.
+def measure_gate(history: Sequence[Mapping[str, float]]) -> dict[str, float | None]:
+    """Return what a gate asks about: means over the last quarter of a stage's steps; None where no
+    step of these has the figure, as steps have no KL in which all groups were silent.
 
     reward_gain: the mean raw reward of the last quarter minus that of the first.
     kl:          nats per token from the reference.
@@ -54,19 +55,20 @@ def measure_gate(history: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """
     quarter = max(1, len(history) // 4)
 
-    def mean(name: str, rows: Sequence[Mapping[str, float]]) -> float:
+    def mean(name: str, rows: Sequence[Mapping[str, float]]) -> float | None:
         values = [row[name] for row in rows if name in row]
-        return sum(values) / len(values) if values else 0.0
+        return sum(values) / len(values) if values else None
 
     first, last = history[:quarter], history[-quarter:]
+    begun, ended = mean("reward", first), mean("reward", last)
     return {
-        "reward_gain": mean("reward", last) - mean("reward", first),
+        "reward_gain": None if begun is None or ended is None else ended - begun,
         "kl": mean("kl", last),
         "truncated": mean("truncated", last),
     }
 
 
-def check_gate(stage: StageConfig, found: Mapping[str, float]) -> None:
+def check_gate(stage: StageConfig, found: Mapping[str, float | None]) -> None:
     """Compare what a finished stage measured with its gate; its policy is kept either way.
 
     raises: TrainingError when the gate does not hold.
@@ -77,12 +79,15 @@ def check_gate(stage: StageConfig, found: Mapping[str, float]) -> None:
         ("kl", "at most", gate.max_kl),
         ("truncated", "at most", gate.max_truncated),
     )
-    broken = [
-        f"{name} is {found[name]:.4g}, the gate asks for {word} {bound:g}"
-        for name, word, bound in bounds
-        if bound is not None
-        and not (found[name] >= bound if word == "at least" else found[name] <= bound)
-    ]
+    broken = []
+    for name, word, bound in bounds:
+        value = found[name]
+        if bound is None:
+            continue
+        if value is None:
+            broken.append(f"{name} could not be measured, the gate asks for {word} {bound:g}")
+        elif not (value >= bound if word == "at least" else value <= bound):
+            broken.append(f"{name} is {value:.4g}, the gate asks for {word} {bound:g}")
     if broken:
         raise TrainingError(
             f"stage {stage.name}: {'; '.join(broken)}; the run stops here. The stage's policy is "

@@ -33,6 +33,7 @@ from drenpa.core.records import Record
 from drenpa.core.roles import Draft, Generator, Scorer
 from drenpa.engine.adapters import (
     add_adapter,
+    at_rest,
     load_adapter,
     load_backbone,
     merge_adapter,
@@ -208,8 +209,8 @@ def plan_reinforce(
             "steps": len(history),
             "too_long": too_long,
             "gate": gate,
-            "first_reward": history[0]["reward"],
-            "last_reward": history[-1]["reward"],
+            "first_reward": history[0].get("reward"),
+            "last_reward": history[-1].get("reward"),
             "zero_spread": sum(h["zero_spread"] for h in history) / len(history),
         }
 
@@ -354,7 +355,8 @@ def _loss(
     """P10, and P11 where it has a weight, over the micro-batch's rows.
 
     On-policy, the old log-probabilities are the new ones, detached. The reference runs over the
-    very same batch, so that rounding is the same in both.
+    very same batch, so that rounding is the same in both, and at rest: of its own it drops nothing
+    out.
     """
 
     def told(model: nn.Module, *, entropy: bool) -> TokenLogprobs:
@@ -362,7 +364,11 @@ def _loss(
         return next_token_logprobs(model, states, temperature=stage.temperature, entropy=entropy)
 
     new = told(module, entropy=True)
-    with torch.no_grad(), use_adapter(networks.reference, networks.reference_adapter):
+    with (
+        torch.no_grad(),
+        at_rest(networks.reference),
+        use_adapter(networks.reference, networks.reference_adapter),
+    ):
         reference = told(networks.reference, entropy=False)
     result = step_loss(
         new.logprobs_NT,

@@ -265,7 +265,7 @@ def _logs_reward(folder: Path) -> bool:
     if not file.is_file():
         return False
     with file.open(encoding="utf-8") as opened:
-        return '"reward"' in opened.readline()
+        return '"unscored_groups"' in opened.readline()
 
 
 def _logged(lines: Sequence[Mapping[str, Any]]) -> list[Signal]:
