@@ -10,13 +10,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import pytest
+from tests.hostile_server import completion, hostile, silent
+from tests.hostile_server import send as sending
 
 from drenpa.core.errors import ScoringError
 from drenpa.core.prompts import load_prompt
 from drenpa.core.records import Candidate, Ranking
-from drenpa.critic.expand import SLOTS, Endpoint, EndpointWriter, expand_notes
+from drenpa.critic.cache import ReplyCache
+from drenpa.critic.expand import SLOTS, Endpoint, EndpointWriter, ask, expand_notes
 
 KEY = "sk-teacher-5678"
 
@@ -101,8 +106,12 @@ def send(writer: EndpointWriter, count: int, *, at_once: int = 4, spent: float =
     requests = [
         writer.request([{"role": "user", "content": f"Expand: note {n}"}]) for n in range(count)
     ]
-    writer.send(requests, found.__setitem__, at_once=at_once, spent=spent)
+    writer.send(requests, found.__setitem__, at_once=at_once, spent=spent, lose=nothing)
     return found
+
+
+def nothing(cost: float) -> None:
+    """For a test that looks at no cost without a reply."""
 
 
 def test_a_note_goes_out_as_one_message_and_the_reply_comes_back_trimmed_and_counted(service):
@@ -133,6 +142,15 @@ def test_a_service_that_asks_for_patience_gets_it_from_all(service):
     assert len(service.asked) == 4
 
 
+def test_those_who_wait_for_their_turn_are_patient_too(service):
+    service.statuses += [429]
+    service.retry_after = "1.0"
+    # Three wait for turns 0.2 s apart while the first one is told to come back in a second.
+    assert len(send(writer_to(service, requests_per_minute=300), 4, at_once=4)) == 4
+    assert service.times[1] - service.times[0] >= 1.0
+    assert min(later - sooner for sooner, later in pairwise(service.times)) > 0.1
+
+
 def test_requests_keep_to_their_pace(service):
     send(writer_to(service, requests_per_minute=300), 4, at_once=4)  # one every 0.2 s
     waits = [later - sooner for sooner, later in pairwise(service.times)]
@@ -152,7 +170,7 @@ def test_no_more_is_spent_than_allowed_and_what_came_is_kept(service):
     found: dict = {}
     requests = [writer.request([{"role": "user", "content": f"note {n}"}]) for n in range(10)]
     with pytest.raises(ScoringError, match="max_cost"):
-        writer.send(requests, found.__setitem__, at_once=2, spent=0.001)
+        writer.send(requests, found.__setitem__, at_once=2, spent=0.001, lose=nothing)
     assert 1 <= len(found) == len(service.asked) <= 3
     assert 0.001 + sum(reply.cost for reply in found.values()) <= 0.0105
 
@@ -165,6 +183,70 @@ def test_a_timeout_is_taken_for_paid(service):
     with pytest.raises(ScoringError, match="max_cost"):
         send(writer, 1)
     assert len(service.asked) == 2  # a third one might pass the limit
+
+
+def priced_writer(url: str, **settings: Any) -> EndpointWriter:
+    prices = {"price_in": 2.0, "price_out": 10.0}
+    return EndpointWriter(Endpoint("teacher", base_url=url, **prices | settings))
+
+
+def requests_of(writer: EndpointWriter, count: int) -> list:
+    return [writer.request([{"role": "user", "content": f"note {n}"}]) for n in range(count)]
+
+
+def counting(usage: object) -> Any:
+    """A good reply that says this of what it took."""
+    return sending(200, json.dumps(json.loads(completion("Right.")) | {"usage": usage}).encode())
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        None,
+        {},
+        {"prompt_tokens": 0, "completion_tokens": 0},
+        {"prompt_tokens": 9},
+        {"prompt_tokens": None, "completion_tokens": 2},
+    ],
+)
+def test_a_reply_that_does_not_say_what_it_took_costs_the_most_it_may(usage: object):
+    found: dict = {}
+    with hostile(lambda body, before: counting(usage)) as server:
+        writer = priced_writer(server.url, max_cost=0.0065)  # each may cost about 0.00303
+        requests = requests_of(writer, 4)
+        with pytest.raises(ScoringError, match=r"left 2 of 4 .*max_cost 0\.0065: 0\.0060\d* is"):
+            writer.send(requests, found.__setitem__, at_once=1, spent=0.0, lose=nothing)
+        assert server.asked.total() == 2
+        assert [reply.cost for reply in found.values()] == [writer.most(requests[0])[2]] * 2
+        free = priced_writer(server.url, price_in=0.0, price_out=0.0)
+        free.send(requests[:1], found.__setitem__, at_once=1, spent=0.0, lose=nothing)
+    assert found[0].cost == 0
+
+
+def test_what_timeouts_may_have_cost_counts_for_the_checker_and_in_every_later_run(
+    tmp_path: Path,
+):
+    with hostile(lambda body, before: silent(0.4)) as server:
+        for run in range(3):
+            writer = priced_writer(server.url, timeout_s=0.1, max_cost=0.0065)
+            checker = priced_writer(server.url, timeout_s=0.1, max_cost=0.0065)
+            with ReplyCache(tmp_path / f"{run % 2}.sqlite") as cache:  # the third is the first's
+                for asked in (writer, checker):
+                    with pytest.raises(ScoringError, match=r"max_cost 0\.0065: 0\.0060\d* is"):
+                        ask(asked, requests_of(asked, 1), cache, 1, "notes")
+                assert cache.spent() == pytest.approx(2 * writer.most(requests_of(writer, 1)[0])[2])
+        assert server.asked.total() == 2 + 2
+
+
+def test_what_others_hold_back_is_waited_for_and_ends_no_run():
+    usage = {"prompt_tokens": 10, "completion_tokens": 2}
+    found: dict = {}
+    with hostile(lambda body, before: counting(usage)) as server:
+        writer = priced_writer(server.url, max_cost=0.0065)  # room for two at once
+        requests = requests_of(writer, 12)
+        writer.send(requests, found.__setitem__, at_once=4, spent=0.0, lose=nothing)
+        assert server.most_at_once <= 2
+    assert len(found) == 12
 
 
 def test_a_refusal_ends_the_run_at_once_and_is_told_without_the_key(service):

@@ -114,15 +114,25 @@ def test_no_more_is_spent_than_the_recipe_allows_over_all_runs(tmp_path: Path) -
     usage = {"prompt_tokens": 1000, "completion_tokens": 100}
     body = json.loads(completion(VERDICT)) | {"usage": usage}
     paid = send(200, json.dumps(body).encode())
-    # A reply costs 1000 tokens at 2 and 100 at 10 a million, 0.003; it may cost about 0.012.
-    prices = {"price_in": 2.0, "price_out": 10.0, "max_cost": 0.022, "concurrency": 1}
+    # A reply costs 1000 tokens at 2 and 100 at 10 a million, 0.003; it may cost about 0.0132.
+    prices = {"price_in": 2.0, "price_out": 10.0, "max_cost": 0.0235, "concurrency": 1}
     cases = [Case(f"question {n}", "a") for n in range(10)]
     with hostile(lambda body, before: paid) as server, Store(tmp_path / "s.sqlite") as store:
         for asked in (4, 4):  # the second run knows what the first one spent
-            with pytest.raises(ScoringError, match=r"max_cost 0\.022: 0\.012 is spent"):
+            with pytest.raises(ScoringError, match=r"max_cost 0\.0235: 0\.012 is spent"):
                 list(EndpointJudge(config(server, **prices), store=store).judge(cases))
             assert server.asked.total() == asked
         assert len(store) == 4
+
+
+def test_what_timeouts_may_have_cost_counts_in_the_next_run_as_well(tmp_path: Path) -> None:
+    # A request may cost about 0.0132, so that the sum bears one that timed out, and no second.
+    prices = {"price_in": 2.0, "price_out": 10.0, "max_cost": 0.02, "timeout_s": 0.1}
+    with hostile(lambda body, before: silent(0.4)) as server, Store(tmp_path / "s") as store:
+        for _ in range(2):
+            with pytest.raises(ScoringError, match=r"max_cost 0\.02: 0\.013\d* is spent"):
+                list(EndpointJudge(config(server, **prices), store=store).judge([Case("q", "a")]))
+        assert server.asked.total() == 1
 
 
 def test_of_many_cases_each_is_scored_or_unscored_and_a_second_run_asks_only_for_the_rest(

@@ -17,10 +17,10 @@ from drenpa.adapters.results import read_results
 from drenpa.adapters.scoring import Mark
 from drenpa.cli import app
 from drenpa.config import Recipe
-from drenpa.core.artefacts import open_artefact
+from drenpa.core.artefacts import Plan, open_artefact, run_plan, write_rows
 from drenpa.core.errors import ArtefactError, DataError
 from drenpa.core.knowledge import DIMENSIONS, KINDS
-from drenpa.core.records import Verdict
+from drenpa.core.records import Record, Verdict
 from drenpa.pipeline import pooled_report
 
 MARKS = [
@@ -69,6 +69,33 @@ def test_lm_evals_samples_become_verdicts(bench: Bench, tmp_path: Path) -> None:
     assert (row.kind, row.language, row.cluster, row.seed) == ("foundation", "bo", "grammar", 3)
     assert row.reference == f"f-tibetan: {PRIVATE}"
     assert row.model_answer == RECORDED[2].answers[0]
+
+
+@pytest.mark.parametrize("sign", ["\u2028", "\u2029", "\x85"])
+def test_a_sign_that_ends_a_line_elsewhere_ends_none_in_samples_and_questions(
+    tmp_path: Path, sign: str
+) -> None:
+    texts = {"question": f"What is{sign}a hive?", "answer": f"A box{sign}with bees."}
+    item = Record(id="f-hive", kind="foundation", split="test", **texts)
+
+    def work(folder: Path) -> dict[str, int]:
+        write_rows(folder / "benchmark.parquet", [item])
+        return {}
+
+    corpus = run_plan(Plan("corpus", "corpus", tmp_path / "corpus", {}, {}, (), work))
+    recipe = Recipe.model_validate({"name": "bees", "benchmark": {"judge": {"name": "rules"}}})
+    bench = write_bench(recipe, corpus, tmp_path / "bench")
+    opened = open_bench(bench.folder).items["f-hive"]
+    assert (opened.question, opened.answer) == (item.question, item.answer)
+
+    mark = replace(MARKS[0], answer=f"one{sign}two")
+    told = {"doc_id": 0, "filtered_resps": [[mark.as_json()]]}
+    file = tmp_path / "out" / "m" / "samples_bees_foundation_t_1.jsonl"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps(told, ensure_ascii=False) + "\n", encoding="utf-8")
+    made = read_results(bench, tmp_path / "out", tmp_path / "run", strategy="theirs", model="m")
+    (row,) = made.rows("verdicts", Verdict)
+    assert row.model_answer == f"one{sign}two"
 
 
 def test_of_several_runs_the_newest_counts(bench: Bench, tmp_path: Path) -> None:

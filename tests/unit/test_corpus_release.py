@@ -212,6 +212,15 @@ def test_a_short_answer_counts_only_as_a_whole_field(tmp_path):
     assert len(caught.value.faults) == 2
 
 
+def test_an_answer_is_found_across_a_sign_that_ends_a_line_elsewhere(tmp_path):
+    answer = "The yak carries them\u2028over the pass in spring."
+    (tmp_path / "notes.json").write_text(json.dumps({"note": answer}, ensure_ascii=False))
+    item = Record(id="t", kind="foundation", question="Who carries them?", answer=answer)
+    with pytest.raises(DataError) as caught:
+        check_nothing_leaks(tmp_path, [item])
+    assert caught.value.faults[0] == "notes.json: line 1: holds the withheld answer of t"
+
+
 def test_a_row_has_the_licence_of_its_source(released):
     place, _ = released
     rows = pyarrow.parquet.read_table(place / "public" / "data" / "train.parquet").to_pylist()

@@ -216,6 +216,8 @@ def test_what_an_expansion_may_cost_makes_no_other_critic_but_who_writes_it_does
     assert planned(**at).key == planned(**at, max_cost=5.0, concurrency=9, retries=1).key
     assert planned(**at).key != planned(**at | {"model": "n"}).key
     assert planned(**at).key != planned(**at, checker="c").key
+    assert planned(**at).key != planned(**at, max_tokens=900).key  # fewer notes are cut
+    assert planned(**at).key != planned(**at | {"writer": "local"}).key
     assert planned(**at).key != planned().key
 
 

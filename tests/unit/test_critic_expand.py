@@ -48,7 +48,7 @@ class FakeWriter:
     def request(self, messages):
         return {"model": self.name, "messages": list(messages)}
 
-    def send(self, requests, keep, *, at_once, spent):
+    def send(self, requests, keep, *, at_once, spent, lose):
         self.told_spent.append(spent)
         failed = []
         for place, request in enumerate(requests):
@@ -132,6 +132,7 @@ def test_a_failure_keeps_what_was_written_and_the_next_run_asks_for_the_rest(tmp
     rows = [ranking(("thin", ""), ("wrong", ""), ("vague", ""))]
     with pytest.raises(ScoringError, match="no reply to vague"):
         expand(rows, tmp_path, FakeWriter(fails=("vague",)))
+    assert [row["note"] for row in lines(tmp_path / "expand.jsonl")] == ["thin", "wrong"]
     later = FakeWriter()
     found = expand(rows, tmp_path, later)
     assert found.origins == {"expanded": 3}
@@ -206,6 +207,29 @@ def test_the_journal_names_note_model_prompt_and_raw_reply(tmp_path):
     assert entry["attempts"][0]["raw"] == entry["critique"] == "The answer is thin."
 
 
+def test_a_run_that_breaks_off_loses_nothing_from_the_journal_and_the_queue(tmp_path):
+    def says(note, turn):
+        return "In 1999 it was so." if note == "vague" else f"The answer is {note}."
+
+    def finds(note, turn):
+        return json.dumps({"unsupported": []})
+
+    known = (("thin", ""), ("vague", ""))
+    files = tmp_path / "expand.jsonl", tmp_path / "expand-queue.jsonl"
+    checker = FakeWriter(name="a fake checker", says=finds)
+    expand([ranking(*known)], tmp_path, FakeWriter(says=says), checker=checker)
+    before = [lines(file) for file in files]
+    assert [len(rows) for rows in before] == [2, 1]
+    rows = [ranking(*known, ("new", ""))]
+    with pytest.raises(ScoringError, match="no reply to new"):
+        expand(rows, tmp_path, FakeWriter(says=says, fails=("new",)), checker=checker)
+    assert [lines(file) for file in files] == before
+    broken = FakeWriter(name="a fake checker", says=finds, fails=("new",))
+    with pytest.raises(ScoringError, match="no reply to new"):
+        expand(rows, tmp_path, FakeWriter(says=says), checker=broken)
+    assert [lines(file) for file in files] == before  # what was not checked is not taken
+
+
 def test_the_cost_is_told_before_anything_is_asked(tmp_path):
     rows = [ranking(("thin", ""), ("wrong", ""))]
     prompt = load_prompt("expand", "en", slots=SLOTS)
@@ -227,6 +251,17 @@ def test_a_cache_forgets_nothing_and_knows_the_whole_request(tmp_path):
         assert cache.get(dict(reversed(request.items()))) == Reply("yes", "stop", 3, 1, 0.5)
         assert cache.get(request | {"temperature": 0.1}) is None
         assert cache.spent() == 0.5
+
+
+def test_what_was_paid_for_nothing_counts_and_is_no_reply(tmp_path):
+    request = {"model": "m", "messages": []}
+    with ReplyCache(tmp_path / "c.sqlite") as cache:
+        cache.put(request, Reply("yes", "stop", 3, 1, 0.5))
+        cache.lose(0.25)
+        cache.lose(0.25)  # as often as it happens
+    with ReplyCache(tmp_path / "c.sqlite") as cache:
+        assert cache.spent() == 1.0
+        assert cache.get(request) == Reply("yes", "stop", 3, 1, 0.5)
 
 
 def test_what_an_older_file_holds_is_not_paid_for_again(tmp_path):

@@ -170,6 +170,16 @@ def test_a_recording_gives_its_verdicts_to_the_very_answers_they_are_about(tmp_p
     assert judge.name == "human: Dolma; human: K"
 
 
+@pytest.mark.parametrize("sign", ["\u2028", "\u2029", "\x85", "\x0b", "\x1e", "\r", "\n"])
+def test_a_sign_that_ends_a_line_elsewhere_ends_none_in_a_recording(
+    tmp_path: Path, sign: str
+) -> None:
+    file = tmp_path / "r.jsonl"
+    row = Recorded(question=f"q{sign}q", answer=f"one{sign}two", scores={"safety": 1.0}, judge="j")
+    write_recording(file, [row, row])
+    assert read_recording(file) == [row, row]
+
+
 def test_a_line_that_is_no_verdict_is_named(tmp_path: Path) -> None:
     file = tmp_path / "r.jsonl"
     file.write_text(

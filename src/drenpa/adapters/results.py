@@ -104,7 +104,7 @@ def _files(results: Path, name: str) -> list[Path]:
 
 def _marks(file: Path) -> Iterator[Mark]:
     if file.suffix == ".jsonl":
-        for line in file.read_text(encoding="utf-8").splitlines():
+        for line in filter(str.strip, file.read_text(encoding="utf-8").split("\n")):
             for told in json.loads(line)["filtered_resps"][0]:
                 yield Mark.from_json(told)
         return

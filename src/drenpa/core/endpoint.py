@@ -19,10 +19,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
-from threading import Lock
+from threading import Condition, Lock
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 from drenpa.core.errors import ConfigError, ScoringError
 from drenpa.core.roles import Finish
@@ -34,15 +36,14 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0
 LONGEST_TOLD_S = 900.0  # a server that asks for more patience is not asked again in this run
 LONGEST_BODY = 1 << 20  # bytes of a reply; what is longer is no reply
 GIVE_UP = 24  # requests that fail one after another before no further one is sent
-BYTES_A_TOKEN = 3
-"""UTF-8 bytes a token has at least, on the average of a text: English has four and more, Chinese
-and Tibetan about one sign of three bytes."""
 _AGAIN = frozenset({408, 409, 425, 429})  # besides these, every server fault is tried again
 _FOR_ALL = frozenset({401, 402, 403, 404})  # every further request would meet them as well
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Message = Mapping[str, str]
+Lose = Callable[[float], None]
+"""Is handed what a try may have cost that brought no reply."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ class Endpoint:
     retries:    how often a request is tried again after a full queue, a fault or a timeout.
     requests_per_minute: 0 for no limit.
     price_in, price_out: of a million tokens, in any currency; 0 where it costs nothing.
-    max_cost:   what all replies together may cost, with what was spent before; 0 for no limit.
+    max_cost:   what all replies together may cost, with what was spent before and what tries may
+                have cost that brought none; 0 for no limit.
     request:    laid over each request of `ask`; None leaves a key out.
     """
 
@@ -86,7 +88,8 @@ class Reply:
     text:   empty when the service said nothing.
     finish: whether the limit of tokens cut it.
     input_tokens, output_tokens: as the service counted them; 0 where it does not say.
-    cost:   in the currency of the prices; 0 without prices.
+    cost:   in the currency of the prices, the most it may be where the service does not count; 0
+            without prices.
     """
 
     text: str
@@ -115,30 +118,47 @@ class EndpointError(Exception):
 class Purse:
     """What may still be spent. Before a request is sent, the most it may cost is held back."""
 
-    def __init__(self, limit: float, spent: float = 0.0) -> None:
-        """limit: 0 for none."""
+    def __init__(self, limit: float, spent: float, lose: Lose) -> None:
+        """limit: 0 for none.
+
+        lose: keeps the cost of what brought no reply, so that a later purse begins with it.
+        """
         self.limit = limit
         self.spent = spent
-        self.held = 0.0
-        self._lock = Lock()
+        self._lose = lose
+        self._held: list[float] = []
+        self._settled = Condition()
 
     def hold(self, most: float) -> None:
-        """raises: EndpointError, for all, when the sum might be passed."""
-        with self._lock:
-            if self.limit and self.spent + self.held + most > self.limit:
-                raise EndpointError(
-                    f"max_cost {self.limit:g}: {self.spent:.4g} is spent, {self.held:.4g} is held "
-                    f"back for requests under way, and the next may cost {most:.4g}; raise it to "
-                    "go on",
-                    for_all=True,
-                )
-            self.held += most
+        """Hold a sum back, as soon as what others hold back leaves room for it.
+
+        raises: EndpointError, for all, when there is no room even beside what is spent.
+        """
+        with self._settled:
+            while self.limit and math.fsum([self.spent, *self._held, most]) > self.limit:
+                if math.fsum([self.spent, most]) > self.limit:
+                    raise EndpointError(
+                        f"max_cost {self.limit:g}: {self.spent:.4g} is spent, and the next request "
+                        f"may cost {most:.4g}; raise it to go on",
+                        for_all=True,
+                    )
+                self._settled.wait()
+            self._held.append(most)
 
     def settle(self, most: float, cost: float) -> None:
         """Replace what was held back by what it cost."""
-        with self._lock:
-            self.held -= most
+        with self._settled:
+            self._held.remove(most)
             self.spent += cost
+            self._settled.notify_all()
+
+    def lose(self, most: float) -> None:
+        """Take what was held back for spent, though no reply came."""
+        try:
+            if most:
+                self._lose(most)
+        finally:
+            self.settle(most, most)
 
 
 class ChatClient:
@@ -158,7 +178,8 @@ class ChatClient:
         self._place = place
         self._store = store
         self._pace = _Pace(endpoint.requests_per_minute)
-        self._purse = Purse(endpoint.max_cost, _spent(store) if endpoint.max_cost else 0.0)
+        spent = _spent(store) if endpoint.max_cost else 0.0
+        self._purse = Purse(endpoint.max_cost, spent, partial(_keep_cost, store))
         self._lock = Lock()
         self._failed_in_a_row = 0
         self._last_fault = ""
@@ -228,28 +249,40 @@ class ChatClient:
         return reply
 
     def most(self, request: Mapping[str, Any]) -> tuple[int, int, float]:
-        """Return the most input tokens, output tokens and money that a request may take."""
+        """Return the most input tokens, output tokens and money that a request may take.
+
+        A token is taken for one byte, the least it has in byte-level vocabularies: that counts
+        English some four times over, Tibetan once to twice.
+        """
         text = "".join(str(message["content"]) for message in request["messages"])
-        tokens = len(text.encode(errors="replace")) // BYTES_A_TOKEN
-        tokens += 8 * len(request["messages"])
-        written = int(request.get("max_tokens") or request.get("max_completion_tokens") or 0)
+        tokens = len(text.encode(errors="replace")) + 8 * len(request["messages"])
+        written = _output_limit(request)
         return tokens, written, self._cost(tokens, written)
 
     def _tried(self, request: Mapping[str, Any], purse: Purse) -> Reply:
-        most = self.most(request)[2]
+        _, written, most = self.most(request)
+        if purse.limit and self.endpoint.price_out and not written:
+            raise EndpointError(
+                f"max_cost {purse.limit:g}: the request has no max_tokens and no "
+                "max_completion_tokens, so that its reply may cost any sum; give one of them",
+                for_all=True,
+            )
         for attempt in range(self.endpoint.retries + 1):
             purse.hold(most)
             self._pace.turn()
             try:
                 reply = self._fetch(request)
             except _RetryError as fault:
-                purse.settle(most, most if fault.may_cost else 0.0)
+                if fault.may_cost:
+                    purse.lose(most)
+                else:
+                    purse.settle(most, 0.0)
                 last = fault
             except EndpointError:
                 purse.settle(most, 0.0)
                 raise
             except BaseException:
-                purse.settle(most, most)
+                purse.lose(most)
                 raise
             else:
                 purse.settle(most, reply.cost)
@@ -273,7 +306,8 @@ class ChatClient:
             with self._client.chat.completions.with_streaming_response.create(
                 model=request["model"], messages=request["messages"], extra_body=rest
             ) as response:
-                return self._reply(_body(response.iter_bytes(), self.endpoint.timeout_s))
+                body = _body(response.iter_bytes(), self.endpoint.timeout_s)
+                return self._reply(body, self.most(request)[2])
         except openai.APIStatusError as error:
             raise self._refusal(error) from None
         except openai.APITimeoutError as error:  # it may have written, and charge for it
@@ -308,7 +342,7 @@ class ChatClient:
             return EndpointError(asks, for_all=True, said=said)
         return _RetryError(why, said=said, wait_s=wait_s)
 
-    def _reply(self, body: bytes) -> Reply:
+    def _reply(self, body: bytes, most: float) -> Reply:
         try:
             told = json.loads(body)
             choice = told["choices"][0]
@@ -316,22 +350,34 @@ class ChatClient:
             if not isinstance(text, str):
                 raise TypeError
             usage = told.get("usage") or {}
-            read, written = (
-                int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens")
-            )
+            told_written = usage.get("completion_tokens")
+            read, written = int(usage.get("prompt_tokens") or 0), int(told_written or 0)
         except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
             raise _RetryError("the endpoint's reply is no chat completion", may_cost=True) from None
         finish: Finish = "length" if choice.get("finish_reason") == "length" else "stop"
-        return Reply(text, finish, read, written, self._cost(read, written))
+        counted = read > 0 and told_written is not None
+        return Reply(text, finish, read, written, self._cost(read, written) if counted else most)
 
     def _cost(self, read: int, written: int) -> float:
         return (read * self.endpoint.price_in + written * self.endpoint.price_out) / 1e6
 
 
+def _output_limit(request: Mapping[str, Any]) -> int:
+    """The most tokens that a reply may have; 0 where nothing says so."""
+    names = ("max_tokens", "max_completion_tokens")
+    return max(0, *(int(request.get(name) or 0) for name in names))
+
+
 def _spent(store: Store | None) -> float:
-    """What all the replies in a store cost."""
+    """What all the replies in a store cost, and what brought none."""
     kept = store.values() if store is not None else ()
     return math.fsum(value["cost"] for value in kept if isinstance(value, dict) and "cost" in value)
+
+
+def _keep_cost(store: Store | None, cost: float) -> None:
+    """Keep what a try may have cost that brought no reply, under a key nobody asks for."""
+    if store is not None:
+        store.put(uuid4().hex, {"cost": cost})
 
 
 def spread(
@@ -381,13 +427,15 @@ class _Pace:
         self._lock = Lock()
 
     def turn(self) -> None:
-        """Wait for one's turn."""
-        with self._lock:
-            now = time.monotonic()
-            mine = max(now, self._next)
-            self._next = mine + self._gap_s
-        if mine > now:
-            time.sleep(mine - now)
+        """Wait for one's turn, and on if patience is asked for meanwhile."""
+        while True:
+            with self._lock:
+                now = time.monotonic()
+                if now >= self._next:
+                    self._next = now + self._gap_s
+                    return
+                wait_s = self._next - now
+            time.sleep(wait_s)
 
     def pause(self, seconds: float) -> None:
         """Let nobody begin for a while."""
@@ -445,6 +493,12 @@ def _checked_key(endpoint: Endpoint, place: str) -> str:
         raise ConfigError(
             f"{place}.max_cost: is {endpoint.max_cost:g}, but without price_in and price_out "
             "nothing is known to cost anything; give the prices"
+        )
+    unlimited = "max_tokens" in endpoint.request and not _output_limit(endpoint.request)
+    if endpoint.max_cost and endpoint.price_out and unlimited:
+        raise ConfigError(
+            f"{place}.request: takes max_tokens away, so that a reply may cost any sum, but "
+            f"{place}.max_cost is {endpoint.max_cost:g}; give max_completion_tokens beside it"
         )
     return key
 

@@ -203,7 +203,7 @@ def _texts_in(path: Path) -> Iterator[tuple[str, str]]:
         for row in _rows(path):
             yield from _texts_of(str(row.get("id", "")), row)
         return
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
         yield f"line {number}", line
 
 

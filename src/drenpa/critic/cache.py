@@ -12,6 +12,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from drenpa.core.endpoint import Reply
 from drenpa.core.store import Closing, Store, content_key
@@ -44,9 +45,14 @@ class ReplyCache(Closing):
         created = datetime.now(UTC).isoformat(timespec="seconds")
         _keep(self._store, request, reply, created)
 
+    def lose(self, cost: float) -> None:
+        """Keep what a try may have cost that brought no reply, under a key nobody asks for."""
+        created = datetime.now(UTC).isoformat(timespec="seconds")
+        self._store.put(uuid4().hex, {"cost": cost, "created": created})
+
     def spent(self) -> float:
-        """Return what all the replies in the file cost."""
-        return math.fsum(kept["reply"]["cost"] for kept in self._store.values())
+        """Return what all the replies in the file cost, and what brought none."""
+        return math.fsum(kept.get("reply", kept)["cost"] for kept in self._store.values())
 
 
 def key_of(request: Request) -> str:

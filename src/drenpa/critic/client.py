@@ -11,10 +11,10 @@ from threading import Event
 from typing import Any, Protocol
 
 from drenpa.core.endpoint import (
-    BYTES_A_TOKEN,
     ChatClient,
     Endpoint,
     EndpointError,
+    Lose,
     Purse,
     Reply,
     spread,
@@ -38,10 +38,13 @@ class Writer(Protocol):
         """Return everything that decides the reply to a conversation."""
         ...
 
-    def send(self, requests: Sequence[Request], keep: Keep, *, at_once: int, spent: float) -> None:
+    def send(
+        self, requests: Sequence[Request], keep: Keep, *, at_once: int, spent: float, lose: Lose
+    ) -> None:
         """Ask, and hand every reply to `keep` as it comes.
 
         spent:  what was spent before, of the sum that may be.
+        lose:   is handed what each try may have cost that brought no reply, from any thread.
         raises: ScoringError when some requests could not be answered; what was is kept.
         """
         ...
@@ -71,9 +74,11 @@ class EndpointWriter:
             "max_tokens": self.max_tokens,
         }
 
-    def send(self, requests: Sequence[Request], keep: Keep, *, at_once: int, spent: float) -> None:
+    def send(
+        self, requests: Sequence[Request], keep: Keep, *, at_once: int, spent: float, lose: Lose
+    ) -> None:
         """Ask the service; see `Writer.send`."""
-        purse = Purse(self.endpoint.max_cost, spent)
+        purse = Purse(self.endpoint.max_cost, spent, lose)
         over = Event()
 
         def asked(request: Request) -> Reply | EndpointError:
@@ -125,7 +130,15 @@ class LocalWriter:
             "max_tokens": self.max_tokens,
         }
 
-    def send(self, requests: Sequence[Request], keep: Keep, *, at_once: int, spent: float) -> None:  # noqa: ARG002
+    def send(
+        self,
+        requests: Sequence[Request],
+        keep: Keep,
+        *,
+        at_once: int,  # noqa: ARG002
+        spent: float,  # noqa: ARG002
+        lose: Lose,  # noqa: ARG002
+    ) -> None:
         """Write the replies, some rows at a time."""
         from drenpa.core.roles import Sampling
         from drenpa.engine.loop import in_chunks
@@ -144,7 +157,7 @@ class LocalWriter:
     def most(self, request: Request) -> tuple[int, int, float]:
         """Return the most tokens that a request may take; no money."""
         text = _as_one_turn(request["messages"])
-        return len(text.encode()) // BYTES_A_TOKEN, self.max_tokens, 0.0
+        return len(text.encode()), self.max_tokens, 0.0
 
 
 def _as_one_turn(messages: Sequence[dict[str, str]]) -> str:

@@ -145,14 +145,16 @@ def expand_notes(
     if writer is not None:
         found = {e.place: e for e in _wanted(rankings, questions, prompt)}
         gate = _Gate(
-            load_prompt("expand_retry", language, slots=RETRY_SLOTS),
-            load_prompt("expand_check", language, slots=CHECK_SLOTS),
-            checker,
-            concurrency,
+            writer=writer,
+            checker=checker,
+            retry=load_prompt("expand_retry", language, slots=RETRY_SLOTS),
+            check=load_prompt("expand_check", language, slots=CHECK_SLOTS),
+            tries=tries,
+            concurrency=concurrency,
         )
         with ReplyCache(journal.with_suffix(".sqlite")) as cache:
             try:
-                gate.expand(list(found.values()), writer, cache, tries)
+                gate.expand(list(found.values()), cache)
             finally:
                 _write_journal(list(found.values()), writer, checker, prompt, journal)
     critiques: dict[Place, str] = {}
@@ -203,66 +205,74 @@ def cost_of_expansion(
 class _Gate:
     """Asks, looks at what came, and asks again."""
 
+    writer: Writer
+    checker: Writer | None
     retry: Prompt
     check: Prompt
-    checker: Writer | None
+    tries: int
     concurrency: int
 
-    def expand(
-        self, expansions: Sequence[Expansion], writer: Writer, cache: ReplyCache, tries: int
-    ) -> None:
-        """Fill in the critiques; those left empty had no faithful reply."""
-        waiting = list(expansions)
-        for attempt in range(tries):
-            if not waiting:
-                return
-            label = "expand notes" if attempt == 0 else f"expand notes, try {attempt + 1}"
-            requests = [writer.request(expansion.messages) for expansion in waiting]
-            replies = ask(writer, requests, cache, self.concurrency, label)
-            faults = [
-                unfaithful(e.question, e.answer, e.note, reply.text)
-                for e, reply in zip(waiting, replies, strict=True)
-            ]
-            for place, reply in enumerate(replies):
-                if reply.finish == "length":
-                    faults[place].append("The critique was cut off; it is too long.")
-            self._check(waiting, replies, faults, cache)
-            for e, request, reply, found in zip(waiting, requests, replies, faults, strict=True):
-                e.attempts.append({"key": key_of(request), "raw": reply.text, "faults": found})
-                if not found:
-                    e.critique = reply.text
-                    continue
-                told = "\n".join(f"- {fault}" for fault in found)
-                e.messages += [
-                    {"role": "assistant", "content": reply.text or "…"},
-                    {"role": "user", "content": self.retry.fill({"faults": told})},
-                ]
-            waiting = [expansion for expansion in waiting if not expansion.critique]
+    def expand(self, expansions: Sequence[Expansion], cache: ReplyCache) -> None:
+        """Fill in the critiques; those left empty had no faithful reply.
 
-    def _check(
-        self,
-        expansions: Sequence[Expansion],
-        replies: Sequence[Reply],
-        faults: Sequence[list[str]],
-        cache: ReplyCache,
-    ) -> None:
-        """Let the second model look at what has no fault yet."""
-        if self.checker is None:
-            return
-        passed = [place for place, found in enumerate(faults) if not found]
-        requests = []
-        for place in passed:
-            e = expansions[place]
-            shown = {"question": e.question, "answer": e.answer, "note": e.note}
-            text = self.check.fill({**shown, "critique": replies[place].text})
-            requests.append(self.checker.request([{"role": "user", "content": text}]))
-        found = ask(self.checker, requests, cache, self.concurrency, "check critiques")
-        for place, reply in zip(passed, found, strict=True):
-            claims = unsupported_claims(reply.text)
-            if claims is None:
-                faults[place].append("The checking model's reply could not be read.")
-            else:
-                faults[place] += [f"No source supports this: {claim}" for claim in claims]
+        Whatever breaks off, all the attempts are filled in whose replies are kept.
+        """
+        try:
+            while missing := [m for e in expansions if (m := self._follow(e, cache)) is not None]:
+                for asked, label in (
+                    (self.writer, "expand notes"),
+                    (self.checker, "check critiques"),
+                ):
+                    requests = [request for who, request in missing if who is asked]
+                    if asked is not None and requests:
+                        ask(asked, requests, cache, self.concurrency, label)
+        finally:
+            for expansion in expansions:
+                self._follow(expansion, cache)
+
+    def _follow(self, e: Expansion, cache: ReplyCache) -> tuple[Writer, Request] | None:
+        """Take a note as far as the replies reach that are kept.
+
+        returns: whose reply to what is missing; None when nothing more is to be asked.
+        """
+        while not e.critique and len(e.attempts) < self.tries:
+            request = self.writer.request(e.messages)
+            reply = cache.get(request)
+            if reply is None:
+                return self.writer, request
+            faults = unfaithful(e.question, e.answer, e.note, reply.text)
+            if reply.finish == "length":
+                faults.append("The critique was cut off; it is too long.")
+            if self.checker is not None and not faults:
+                check = self._check(self.checker, e, reply)
+                found = cache.get(check)
+                if found is None:
+                    return self.checker, check
+                faults = _objections(found)
+            e.attempts.append({"key": key_of(request), "raw": reply.text, "faults": faults})
+            if not faults:
+                e.critique = reply.text
+                continue
+            told = "\n".join(f"- {fault}" for fault in faults)
+            e.messages += [
+                {"role": "assistant", "content": reply.text or "…"},
+                {"role": "user", "content": self.retry.fill({"faults": told})},
+            ]
+        return None
+
+    def _check(self, checker: Writer, e: Expansion, reply: Reply) -> Request:
+        """The request to the second model about what has no fault yet."""
+        shown = {"question": e.question, "answer": e.answer, "note": e.note}
+        text = self.check.fill({**shown, "critique": reply.text})
+        return checker.request([{"role": "user", "content": text}])
+
+
+def _objections(reply: Reply) -> list[str]:
+    """What the second model finds wrong, as faults."""
+    claims = unsupported_claims(reply.text)
+    if claims is None:
+        return ["The checking model's reply could not be read."]
+    return [f"No source supports this: {claim}" for claim in claims]
 
 
 def ask(
@@ -282,7 +292,7 @@ def ask(
                 cache.put(asked[place], reply)
                 progress.advance()
 
-            writer.send(asked, keep, at_once=at_once, spent=cache.spent())
+            writer.send(asked, keep, at_once=at_once, spent=cache.spent(), lose=cache.lose)
     found = [cache.get(request) for request in requests]
     replies = [reply for reply in found if reply is not None]
     if len(replies) < len(found):

@@ -141,11 +141,13 @@ def plan_train_critic(
         "expand": None
         if expand is None
         else {
+            "writer": expand.writer,
             "model": expand.model,
             "at": expand.base_url,
             "prompt": expand_prompt.text,
             "checker": expand.checker,
             "tries": expand.tries,
+            "max_tokens": expand.max_tokens,
         },
         "dtype": engine.dtype,
         "seed": seed,

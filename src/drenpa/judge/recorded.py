@@ -97,7 +97,7 @@ def read_recording(file: Path) -> list[Recorded]:
     """
     rows, faults = [], []
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file}: cannot be read as a recording ({error})") from error
     for number, line in enumerate(lines, 1):
