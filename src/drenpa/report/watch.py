@@ -265,7 +265,8 @@ def _logs_reward(folder: Path) -> bool:
     if not file.is_file():
         return False
     with file.open(encoding="utf-8") as opened:
-        return '"unscored_groups"' in opened.readline()
+        line = opened.readline()
+        return '"reward"' in line or '"unscored_groups"' in line
 
 
 def _logged(lines: Sequence[Mapping[str, Any]]) -> list[Signal]:
