@@ -135,7 +135,7 @@ def plot(table: Mapping[str, Any], file: Path, name: str) -> None:
     from matplotlib.figure import Figure
 
     arms = table[name]
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    figure = Figure(figsize=(12, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     seeds = {arm: len(cell["own"]["by_seed"]) for arm, cell in arms.items() if "own" in cell}
     whole = [arm for arm in SHARES if arm in seeds and seeds[arm] == max(seeds.values())]
@@ -182,6 +182,6 @@ def plot(table: Mapping[str, Any], file: Path, name: str) -> None:
     right.axvline(5, color="grey", linewidth=0.8, linestyle="--")
     right.set_xlabel("gap: people's − its own, points")
     right.set_ylabel("use: its own − shuffled, points")
-    right.legend(fontsize=8, loc="upper left")
+    right.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.02, 1.0))
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file)

@@ -11,9 +11,7 @@ then says how many weights fell back.
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +19,13 @@ from typing import Any, Literal
 import torch
 
 from drenpa.card import Story, Weights, model_card, tell_story
-from drenpa.core.artefacts import MANIFEST, Artefact, open_artefact, write_text
+from drenpa.core.artefacts import (
+    MANIFEST,
+    Artefact,
+    open_artefact,
+    whole_folder,
+    write_text,
+)
 from drenpa.core.errors import ArtefactError
 from drenpa.engine.adapters import load_adapter, merge_adapter
 from drenpa.engine.models import Dtype, load_model, load_tokenizer
@@ -78,27 +82,20 @@ def export_policy(
         )
     story = tell_story(artefact, report)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f".{target.name}-", suffix=".part", dir=target.parent))
+        with whole_folder(target) as part:
+            if form == "adapter" and adapter is not None:
+                _write_adapter(adapter, part, base)
+                weights = Weights("adapter", "float32", base or backbone.parent.name, "")
+            else:
+                rounding = _write_merged(backbone, adapter, part, dtype)
+                weights = Weights("merged", *_told(part, rounding))
+            _tell_transformers_4(part)
+            _write_card(part, story, weights)
     except OSError as error:
-        raise _unwritable(target, error) from error
-    try:
-        if form == "adapter" and adapter is not None:
-            _write_adapter(adapter, part, base)
-            weights = Weights("adapter", "float32", base or backbone.parent.name, "")
-        else:
-            rounding = _write_merged(backbone, adapter, part, dtype)
-            weights = Weights("merged", *_told(part, rounding))
-        _tell_transformers_4(part)
-        _write_card(part, story, weights)
-        part.chmod(0o755)
-        os.replace(part, target)
-    except OSError as error:
-        shutil.rmtree(part, ignore_errors=True)
-        raise _unwritable(target, error) from error
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
+        raise ArtefactError(
+            f"{target}: cannot be written ({error.strerror or error}); make room or name another "
+            "folder"
+        ) from error
     return target
 
 
@@ -107,12 +104,6 @@ def _refuse_existing(target: Path) -> None:
         target.exists() and not (target.is_dir() and not any(target.iterdir()))
     ):
         raise ArtefactError(f"{target}: is there already; name a folder that does not exist yet")
-
-
-def _unwritable(target: Path, error: OSError) -> ArtefactError:
-    return ArtefactError(
-        f"{target}: cannot be written ({error.strerror or error}); make room or name another folder"
-    )
 
 
 def _write_adapter(adapter: Path, part: Path, base: str) -> None:

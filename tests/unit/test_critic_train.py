@@ -318,7 +318,7 @@ def test_all_rankings_of_a_question_fall_under_one_lot(tmp_path, tiny_folder, sh
 
 def test_what_stands_apart_tells_better_from_worse_and_is_not_watched():
     rankings = [(f"{n}", f"Q{n}?", (1, 1) if n < 4 else (1, 2)) for n in range(12)]
-    lots = draw_lots(rankings, watch_share=0.25, apart_share=1.0, seed=3)
+    lots = draw_lots(rankings, config(own_epochs=1, watch_share=0.25, apart_share=1.0), 3)
     assert len(lots.watched) == 3
     assert lots.apart == {f"{n}" for n in range(4, 12)} - lots.watched
 

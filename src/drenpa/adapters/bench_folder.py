@@ -8,8 +8,6 @@ reads: a harness logs and uploads its documents, and a reference is not among th
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -21,7 +19,12 @@ import yaml
 from pydantic import ValidationError
 
 from drenpa.config import BenchmarkConfig, Config, Count, JudgeConfig, NotNegative, Recipe
-from drenpa.core.artefacts import Artefact, write_text
+from drenpa.core.artefacts import (
+    Artefact,
+    refuse_existing,
+    whole_folder,
+    write_text,
+)
 from drenpa.core.errors import ArtefactError, ConfigError
 from drenpa.core.knowledge import KINDS, Kind
 from drenpa.core.prompts import load_prompt
@@ -80,8 +83,7 @@ def write_bench(recipe: Recipe, corpus: Artefact, folder: Path) -> Bench:
     raises: ArtefactError when the folder is there already; ConfigError for a judge that no harness
             can ask.
     """
-    if os.path.lexists(folder):
-        raise ArtefactError(f"{folder}: is there already; name a folder that does not exist yet")
+    refuse_existing(folder)
     config: BenchmarkConfig = recipe.benchmark
     if any(member.name == "critic" for member in members_of(config.judge)):
         raise ConfigError("benchmark.judge.name: a critic judges within a run only; choose another")
@@ -104,11 +106,8 @@ def write_bench(recipe: Recipe, corpus: Artefact, folder: Path) -> Bench:
         judge=_at_home(config.judge),
     )
     items = choose_items(corpus.rows("benchmark", Record), config.items_per_kind)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
-        part = Path(scratch) / folder.name
+    with whole_folder(folder) as part:
         _write_folder(part, settings, items)
-        os.replace(part, folder)
     return open_bench(folder)
 
 

@@ -19,7 +19,13 @@ from typing import Any, Literal, Protocol
 
 import yaml
 
-from drenpa.core.artefacts import MANIFEST, Artefact, open_artefact, write_text
+from drenpa.core.artefacts import (
+    MANIFEST,
+    Artefact,
+    open_artefact,
+    refuse_existing,
+    write_text,
+)
 from drenpa.core.errors import ArtefactError, ConfigError
 from drenpa.core.records import Verdict
 from drenpa.engine.models import Dtype
@@ -113,8 +119,7 @@ def pull(
 
     raises: ArtefactError when the folder is there already or the hub refuses.
     """
-    if folder.exists():
-        raise ArtefactError(f"{folder}: is there already; name a folder that does not exist yet")
+    refuse_existing(folder)
     if hub is None:
         from huggingface_hub import HfApi
 

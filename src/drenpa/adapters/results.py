@@ -11,7 +11,15 @@ from typing import Any, cast
 
 from drenpa.adapters.bench_folder import QUESTIONS, Bench, open_bench
 from drenpa.adapters.scoring import Mark, verdicts_of
-from drenpa.core.artefacts import Artefact, Plan, file_input, open_artefact, run_plan, write_rows
+from drenpa.core.artefacts import (
+    Artefact,
+    Plan,
+    file_input,
+    open_artefact,
+    refuse_existing,
+    run_plan,
+    write_rows,
+)
 from drenpa.core.errors import ArtefactError, ConfigError, DataError
 from drenpa.judge.summary import summarise
 
@@ -136,8 +144,7 @@ def write_inspect_log(verdicts: Artefact | Path, file: Path) -> Path:
     raises: ArtefactError when the file is there already; ConfigError without inspect.
     """
     artefact = verdicts if isinstance(verdicts, Artefact) else open_artefact(verdicts, "verdicts")
-    if file.exists():
-        raise ArtefactError(f"{file}: is there already; name a file that does not exist yet")
+    refuse_existing(file, "file")
     return cast(Path, _inspect().write_log(artefact, file))
 
 

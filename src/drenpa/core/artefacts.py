@@ -19,6 +19,7 @@ import json
 import os
 import platform
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -315,6 +316,30 @@ def model_input(source: str) -> dict[str, str]:
     name."""
     path = Path(source).expanduser()
     return file_input(path) if path.exists() else {"path": source, "digest": source}
+
+
+def refuse_existing(target: Path, what: Literal["file", "folder"] = "folder") -> None:
+    """Refuse to write where something of the user's stands, be it a link to nowhere.
+
+    raises: ArtefactError.
+    """
+    if os.path.lexists(target):
+        raise ArtefactError(f"{target}: is there already; name a {what} that does not exist yet")
+
+
+@contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """Make a new folder of the user's, whole or not at all.
+
+    The block writes into the folder that it is given, which lies hidden beside the target and gets
+    its name in the end.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
+        part = Path(scratch) / target.name
+        part.mkdir()
+        yield part
+        os.replace(part, target)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -179,7 +179,7 @@ class ChatClient:
         self._store = store
         self._pace = _Pace(endpoint.requests_per_minute)
         spent = _spent(store) if endpoint.max_cost else 0.0
-        self._purse = Purse(endpoint.max_cost, spent, partial(_keep_cost, store))
+        self._purse = Purse(endpoint.max_cost, spent, partial(keep_cost, store))
         self._lock = Lock()
         self._failed_in_a_row = 0
         self._last_fault = ""
@@ -374,7 +374,7 @@ def _spent(store: Store | None) -> float:
     return math.fsum(value["cost"] for value in kept if isinstance(value, dict) and "cost" in value)
 
 
-def _keep_cost(store: Store | None, cost: float) -> None:
+def keep_cost(store: Store | None, cost: float) -> None:
     """Keep what a try may have cost that brought no reply, under a key nobody asks for."""
     if store is not None:
         store.put(uuid4().hex, {"cost": cost})

@@ -47,6 +47,14 @@ class TrainingError(DrenpaError):
     """Training met a loss, reward or gradient that is not a number, or a gate that did not hold."""
 
 
+def not_utf8(error: UnicodeDecodeError) -> str:
+    """Say which byte of a line is not UTF-8, and what to do."""
+    return (
+        f"not UTF-8 (byte 0x{error.object[error.start]:02x} at byte {error.start + 1} of the "
+        "line); save the file as UTF-8"
+    )
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return `; did you mean 'x'?` for the closest known word, or an empty string.
 

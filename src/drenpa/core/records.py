@@ -7,6 +7,7 @@ is an error that `read_rows` in `corpus.intake` turns into `file:line: field: wh
 
 from __future__ import annotations
 
+import hashlib
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -14,8 +15,22 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from drenpa.core.knowledge import Dimension, Kind, Stability
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-Identifier = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
+LONGEST_ID = 200  # characters
+Identifier = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=LONGEST_ID)
+]
 Split = Literal["train", "held_out", "test"]
+
+
+def identifier(name: str) -> Identifier:
+    """Return a name as an identifier: one that is too long ends in a hash of all of it.
+
+    >>> identifier("page-1"), len(identifier("a" * 1000))
+    ('page-1', 193)
+    """
+    if len(name) <= LONGEST_ID:
+        return name
+    return f"{name[:160]}…{hashlib.sha256(name.encode()).hexdigest()[:32]}"
 
 
 class Row(BaseModel):

@@ -29,6 +29,15 @@ _TIBETAN_BARE_ENDS = frozenset("གཀཤ")  # after these the shad is not writt
 _VOWEL_GROUPS = re.compile(r"[aeiouyàâäáãåæèéêëìíîïòóôöõøœùúûüý]+")
 
 
+def encodable(text: str) -> str:
+    """Return the text with ? for what no file can hold: half of a surrogate pair, as JSON may have.
+
+    >>> encodable("a\\ud800")
+    'a?'
+    """
+    return text.encode("utf-8", "replace").decode()
+
+
 @lru_cache(maxsize=65536)
 def script_of(character: str) -> str:
     """Return the script of a letter as the first word of its Unicode name, "" for anything else.

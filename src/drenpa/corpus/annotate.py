@@ -28,7 +28,7 @@ from pydantic import ValidationError
 
 from drenpa.core.artefacts import write_text
 from drenpa.core.errors import DrenpaError
-from drenpa.core.records import Candidate, Ranking, Record, Row
+from drenpa.core.records import Candidate, Ranking, Record, Row, identifier
 from drenpa.core.text import brief
 from drenpa.corpus.audit import AcceptanceRule
 from drenpa.corpus.classify import suggest_kind
@@ -559,21 +559,13 @@ def collected_rankings(items: Iterable[Item]) -> list[Ranking]:
             )
             rankings.append(
                 Ranking(
-                    id=_ranking_id(item.id, annotator),
+                    id=identifier(f"{item.id}-{annotator}"),
                     record=item.id,
                     annotator=annotator,
                     candidates=candidates,
                 )
             )
     return rankings
-
-
-def _ranking_id(item: str, annotator: str) -> str:
-    """Item and annotator in at most 200 characters; a longer name ends in a hash of all of it."""
-    name = f"{item}-{annotator}"
-    if len(name) <= 200:
-        return name
-    return f"{name[:160]}…{hashlib.sha256(name.encode()).hexdigest()[:32]}"
 
 
 def export(store: Store, folder: Path) -> dict[str, int]:

@@ -25,8 +25,14 @@ from drenpa.core.artefacts import write_text
 from drenpa.core.errors import DataError
 from drenpa.core.knowledge import Kind
 from drenpa.core.languages import Language
-from drenpa.core.records import Page
-from drenpa.core.text import script_ratios
+from drenpa.core.records import (
+    Page,
+    identifier,
+)
+from drenpa.core.text import (
+    encodable,
+    script_ratios,
+)
 from drenpa.corpus.classify import suggest_kind
 from drenpa.corpus.clean import Dropped, clean_text, drop_debris
 from drenpa.corpus.formats import Faults
@@ -122,10 +128,10 @@ def clean_page(raw: RawPage, cleaning: Cleaning = Cleaning()) -> Cleaned:
     read = len(text)
     dropped: list[Dropped] = []
     found: dict[str, Any] = {}
-    url, tags = _sound(raw.url), tuple(map(_sound, raw.tags))
+    url, tags = encodable(raw.url), tuple(map(encodable, raw.tags))
     if looks_like_html(text):
         if is_nested_too_deep(text):
-            return Cleaned(_sound(raw.id), None, "nested", (), read)
+            return Cleaned(encodable(raw.id), None, "nested", (), read)
         rule = next((rule for rule in cleaning.rules if rule.fits(url)), None)
         html = html_to_text(text, rule)
         dropped += [Dropped(line, "boilerplate") for line in html.left_out]
@@ -148,7 +154,7 @@ def clean_page(raw: RawPage, cleaning: Cleaning = Cleaning()) -> Cleaned:
         language = identify_language(text, cleaning.profiles)
     personal: Counter[str] = Counter()
     flagged: list[tuple[str, str]] = []
-    name, source = _sound(raw.id), _sound(raw.source) or urlsplit(url).hostname or ""
+    name, source = encodable(raw.id), encodable(raw.source) or urlsplit(url).hostname or ""
     if cleaning.personal != "keep":
         treat = _Treatment(scrub=cleaning.personal == "scrub")
         text = treat(text)
@@ -164,10 +170,10 @@ def clean_page(raw: RawPage, cleaning: Cleaning = Cleaning()) -> Cleaned:
     if reason:
         return Cleaned(name, None, reason, tuple(dropped), read)
     page = CleanPage(
-        id=_identifier(name),
+        id=identifier(" ".join(name.split()) or "page"),
         text=text,
         url=url,
-        fetched=_sound(raw.fetched),
+        fetched=encodable(raw.fetched),
         source=source,
         tags=tags,
         language=language,
@@ -201,19 +207,6 @@ class _Treatment:
         self.found.update(finding.sort for finding, _ in new)
         self.stands += (told for f, told in new if not (self._scrub and f.is_certain))
         return scrub_personal(text)[0] if self._scrub and findings else text
-
-
-def _sound(text: str) -> str:
-    """The text with ? for what no file can hold: a half of a surrogate pair, as JSON may have."""
-    return text.encode("utf-8", "replace").decode()
-
-
-def _identifier(name: str) -> str:
-    """A name of at most 200 characters; a longer one ends in a hash of all of it."""
-    name = " ".join(name.split()) or "page"
-    if len(name) <= 200:
-        return name
-    return f"{name[:160]}…{hashlib.sha256(name.encode()).hexdigest()[:32]}"
 
 
 def _reason_to_drop(

@@ -96,7 +96,7 @@ def plan_curate(config: CorpusConfig, *, root: Path, seed: int) -> Plan:
             _keep_benchmark_apart(corpus)
         else:
             _take_test_by_source(corpus, config.test, seed)
-            _clear_candidates(corpus)
+        _clear_candidates(corpus)
         _hold_out(corpus, config.held_out, seed)
         _check_something_is_left(corpus)
         leakage = audit_leakage(corpus.benchmark, corpus.records, corpus.rankings)
@@ -309,8 +309,8 @@ def _drop_duplicates(corpus: _Corpus) -> None:
 
 
 def _keep_benchmark_apart(corpus: _Corpus) -> None:
-    """Drop from training what nearly stands in the benchmark (questions, answers, candidate
-    answers), and what holds a benchmark answer word for word."""
+    """Drop the records whose question or answer nearly stands in the benchmark, or that hold a
+    benchmark answer word for word."""
     benchmark = corpus.benchmark
     questions = [item.question for item in benchmark]
     answers = [item.answer or item.question for item in benchmark]
@@ -335,7 +335,6 @@ def _keep_benchmark_apart(corpus: _Corpus) -> None:
             left.append(record)
     corpus.records = left
     _drop_orphans(corpus)
-    _clear_candidates(corpus)
 
 
 def _clear_candidates(corpus: _Corpus) -> None:

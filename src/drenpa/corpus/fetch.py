@@ -26,7 +26,10 @@ from drenpa import __version__
 from drenpa.core.artefacts import append_line, journal_lines
 from drenpa.core.errors import DataError
 from drenpa.core.records import Row
-from drenpa.core.text import brief
+from drenpa.core.text import (
+    brief,
+    encodable,
+)
 from drenpa.core.waiting import retry_after_s
 from drenpa.corpus.formats import Faults
 from drenpa.corpus.html import is_nested_too_deep
@@ -203,7 +206,7 @@ def asks_for_proof(status: int, headers: Mapping[str, str], html: str) -> bool:
         return True
     if len(html) > _LARGEST_CHALLENGE or is_nested_too_deep(html):
         return False
-    tree = LexborHTMLParser(html.encode("utf-8", "replace").decode("utf-8"))
+    tree = LexborHTMLParser(encodable(html))
     titles = " ".join(node.text() for node in tree.css("title"))
     for node in tree.css("script, style, title"):
         node.decompose()

@@ -15,7 +15,11 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any, get_origin
 
-from drenpa.core.errors import DataError, did_you_mean
+from drenpa.core.errors import (
+    DataError,
+    did_you_mean,
+    not_utf8,
+)
 from drenpa.core.records import Ranking, Record, Row
 from drenpa.core.text import brief
 
@@ -391,11 +395,8 @@ def _lines(path: Path, faults: Faults) -> Iterator[tuple[int, str]]:
             try:
                 yield number, line.decode("utf-8")
             except UnicodeDecodeError as error:
-                faults.add(
-                    place,
-                    f"not UTF-8 (byte 0x{line[error.start]:02x} at byte {error.start + 1} of the "
-                    "line); save the file as UTF-8, for example with `iconv -f GB18030 -t UTF-8`",
-                )
+                remedy = "for example with `iconv -f GB18030 -t UTF-8`"
+                faults.add(place, f"{not_utf8(error)}, {remedy}")
 
 
 def _no_repeated_key(pairs: list[tuple[str, Any]]) -> Entry:

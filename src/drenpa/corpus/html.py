@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from drenpa.core.errors import DataError, did_you_mean
+from drenpa.core.text import encodable
 from drenpa.corpus.clean import clean_text
 
 _META_CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?([A-Za-z0-9_.:-]{2,40})", re.I)
@@ -207,7 +208,7 @@ def html_to_text(html: str, rule: SiteRule | None = None) -> HtmlText:
         from selectolax.lexbor import LexborHTMLParser
     except ImportError:
         raise DataError("reading HTML needs an extra: pip install 'drenpa[web]'") from None
-    html = html.encode("utf-8", "replace").decode("utf-8")
+    html = encodable(html)
     if is_nested_too_deep(html):
         return HtmlText("")
     tree = LexborHTMLParser(html)

@@ -19,7 +19,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from drenpa.core.artefacts import MANIFEST, Artefact, finished, open_artefact, write_text
+from drenpa.core.artefacts import (
+    MANIFEST,
+    Artefact,
+    finished,
+    open_artefact,
+    whole_folder,
+    write_text,
+)
 from drenpa.core.errors import ArtefactError, DataError
 from drenpa.core.records import Ranking, Record
 from drenpa.corpus.croissant import croissant
@@ -58,18 +65,16 @@ def write_release(
     key = key or secrets.token_bytes(32)
     if len(key) < MIN_KEY:
         raise DataError(f"the key of a release needs {MIN_KEY} secret bytes or more")
-    for target in (folder, private):
-        target.parent.mkdir(parents=True, exist_ok=True)
+    private.parent.mkdir(parents=True, exist_ok=True)
     with (
-        tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as outside,
+        whole_folder(folder) as part,
         tempfile.TemporaryDirectory(prefix=f".{private.name}-", dir=private.parent) as inside,
     ):
-        part, kept = Path(outside) / folder.name, Path(inside) / private.name
+        kept = Path(inside) / private.name
         counts = _write_folder(part, corpus, facts, key)
         release = f"{facts.name} {facts.version}"
         write_private(kept, key, release, corpus.rows("benchmark", Record))
         os.replace(kept, private)
-        os.replace(part, folder)
     return counts
 
 

@@ -12,9 +12,8 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
-from drenpa.core.endpoint import Reply
+from drenpa.core.endpoint import Reply, keep_cost
 from drenpa.core.store import Closing, Store, content_key
 
 Request = Mapping[str, Any]
@@ -46,9 +45,8 @@ class ReplyCache(Closing):
         _keep(self._store, request, reply, created)
 
     def lose(self, cost: float) -> None:
-        """Keep what a try may have cost that brought no reply, under a key nobody asks for."""
-        created = datetime.now(UTC).isoformat(timespec="seconds")
-        self._store.put(uuid4().hex, {"cost": cost, "created": created})
+        """Keep what a try may have cost that brought no reply."""
+        keep_cost(self._store, cost)
 
     def spent(self) -> float:
         """Return what all the replies in the file cost, and what brought none."""

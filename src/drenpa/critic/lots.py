@@ -29,13 +29,10 @@ class Lots:
 
 
 def draw_lots(
-    rankings: Iterable[tuple[str, str, Sequence[int]]],
-    *,
-    watch_share: float,
-    apart_share: float,
-    seed: int,
+    rankings: Iterable[tuple[str, str, Sequence[int]]], config: CriticConfig, seed: int
 ) -> Lots:
-    """Draw the shares of the questions; those stand apart that tell a better from a worse answer.
+    """Draw the shares of the questions; those stand apart that tell a better from a worse answer,
+    and of a scorer that writes nothing none does.
 
     rankings: each one's id, question and ranks.
     """
@@ -56,25 +53,23 @@ def draw_lots(
     def rankings_of(questions: Iterable[str]) -> frozenset[str]:
         return frozenset(ranking for question in questions for ranking in by_question[question])
 
-    watched = drawn(by_question, watch_share, "watched")
-    apart = drawn(telling - watched, apart_share, "apart")
+    watched = drawn(by_question, config.watch_share, "watched")
+    share = config.apart_share if config.critique_weight > 0 else 0.0
+    apart = drawn(telling - watched, share, "apart")
     return Lots(rankings_of(watched), rankings_of(apart))
 
 
 def lots_of(corpus: Artefact, config: CriticConfig, seed: int) -> Lots:
-    """Draw the lots of a corpus as the critic's training does."""
+    """Draw the lots of a corpus as the critic's training does; without shares nothing is read."""
+    if config.watch_share == config.apart_share == 0:
+        return Lots(frozenset(), frozenset())
     questions = {record.id: record.question for record in corpus.rows("records", Record)}
     rankings = [
         (ranking.id, questions[ranking.record], [c.rank for c in ranking.candidates])
         for ranking in corpus.rows("rankings", Ranking)
         if ranking.split == "train" and ranking.record in questions
     ]
-    return draw_lots(
-        rankings,
-        watch_share=config.watch_share,
-        apart_share=config.apart_share if config.critique_weight > 0 else 0.0,
-        seed=seed,
-    )
+    return draw_lots(rankings, config, seed)
 
 
 def folded(question: str) -> str:

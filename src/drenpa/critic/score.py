@@ -28,6 +28,7 @@ from drenpa.critic.layout import Asked, Layout, Read
 from drenpa.critic.model import CriticModel
 from drenpa.engine.adapters import (
     adapter_names,
+    at_rest,
     load_adapter,
     load_backbone,
     matrix_precision,
@@ -190,18 +191,13 @@ class Critic:
     @contextmanager
     def _working(self) -> Iterator[None]:
         """Switch to the critic's adapter in eval mode; put back what was there before."""
-        training = self.model.training
-        self.model.eval()
-        head = self.model.head.weight
-        try:
-            with (
-                torch.no_grad(),
-                use_adapter(self.model.model, self.adapter),
-                matrix_precision(self.engine, head.device),
-            ):
-                yield
-        finally:
-            self.model.train(training)
+        with (
+            torch.no_grad(),
+            at_rest(self.model),
+            use_adapter(self.model.model, self.adapter),
+            matrix_precision(self.engine, self.model.head.weight.device),
+        ):
+            yield
 
 
 def _parts(groups: Sequence[PrefixGroup]) -> Iterator[Sequence[PrefixGroup]]:

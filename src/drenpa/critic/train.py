@@ -257,12 +257,7 @@ class _Training:
         self.critic = Critic(
             self.model, self.layout, writes=settings.writes, adapter=ADAPTER, engine=engine
         )
-        self.lots = draw_lots(
-            [(e.id, e.question, e.ranks) for e in examples.train],
-            watch_share=config.watch_share,
-            apart_share=config.apart_share if settings.writes else 0.0,
-            seed=seed,
-        )
+        self.lots = draw_lots([(e.id, e.question, e.ranks) for e in examples.train], config, seed)
         fitting = [e for e in examples.train if self.layout.ask(e.question).room > 0]
         self.train_set = [e for e in fitting if e.id not in self.lots.watched]
         self.watched = [e for e in fitting if e.id in self.lots.watched]

@@ -6,9 +6,7 @@ Each imports what it needs when it runs.
 from __future__ import annotations
 
 import getpass
-import os
 import sys
-import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -156,13 +154,14 @@ def export(
     count: Annotated[int | None, typer.Option(help="At most so many items.", min=1)] = None,
 ) -> None:
     """Write a sheet of items for one person to work on offline, or tasks for Label Studio."""
+    from drenpa.core.artefacts import refuse_existing
     from drenpa.corpus.annotate import Store
     from drenpa.corpus.exchange import write_sheet
     from drenpa.corpus.label_studio import write_tasks
 
     is_project = file.suffix.lower() == ".json"
     for target in (file, file.with_suffix(".xml")) if is_project else (file,):
-        _need_new(target, "file")
+        refuse_existing(target, "file")
     with Store(store) as opened:
         write = write_tasks if is_project else write_sheet
         print(f"{write(opened, file, person, phase, count=count)} items in {file}")
@@ -237,18 +236,13 @@ def release(
     folder: Annotated[Path, typer.Argument(help="Where the files go.")],
 ) -> None:
     """Write accepted records and rankings for `drenpa curate`, ratings, and the whole history."""
+    from drenpa.core.artefacts import refuse_existing, whole_folder
     from drenpa.corpus.annotate import Store
     from drenpa.corpus.annotate import export as write_files
 
-    _need_new(folder, "folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        Store(store) as opened,
-        tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch,
-    ):
-        part = Path(scratch) / folder.name
+    refuse_existing(folder)
+    with Store(store) as opened, whole_folder(folder) as part:
         written = write_files(opened, part)
-        os.replace(part, folder)
     for name, rows in written.items():
         print(f"{rows:6} {folder / name}")
 
@@ -265,17 +259,6 @@ def restore(
     with Store(store) as opened:
         opened.restore(events)
         print(f"{len(opened.items())} items from {len(events)} events")
-
-
-def _need_new(target: Path, what: Literal["file", "folder"]) -> None:
-    """Refuse to write where something stands.
-
-    raises: DataError.
-    """
-    from drenpa.core.errors import DataError
-
-    if os.path.lexists(target):
-        raise DataError(f"{target}: is there already; name a {what} that does not exist yet")
 
 
 def _tell(file: Path, outcome: Outcome, what: str) -> bool:

@@ -30,7 +30,10 @@ from drenpa.core.composites import (
     usual_length,
 )
 from drenpa.core.correction import Pairs, prediction_powered, unconfused
-from drenpa.core.errors import DataError
+from drenpa.core.errors import (
+    DataError,
+    not_utf8,
+)
 from drenpa.core.knowledge import DIMENSIONS, Dimension
 from drenpa.core.records import Verdict
 from drenpa.core.statistics import Scored, interval, paired_difference
@@ -306,10 +309,7 @@ def _people_rows(place: Path) -> Iterable[HumanScores]:
         try:
             row = HumanScores.model_validate_json(line.decode("utf-8"))
         except UnicodeDecodeError as error:
-            raise DataError(
-                f"{place}:{number}: not UTF-8 (byte 0x{line[error.start]:02x} at byte "
-                f"{error.start + 1} of the line); save the file as UTF-8"
-            ) from error
+            raise DataError(f"{place}:{number}: {not_utf8(error)}") from error
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "the line"
