@@ -655,7 +655,8 @@ def doctor(
     from drenpa.commands.doctor import examine
     from drenpa.recipes import find_recipe
 
-    examine(find_recipe(recipe) if recipe else None, _console())
+    if not examine(find_recipe(recipe) if recipe else None, _console()):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -775,25 +776,26 @@ def _run_until(
     made = run_recipe(recipe, until=until, strategy=strategy, tell=tell)
     if until == "report" and first:
         _summary(made["report"])
-    if until == "curate" and first:
-        from drenpa.corpus.curate import told
-
-        print("\n".join(told(made["curate"])))
 
 
 def _dry_run(recipe: Recipe, until: StageName, strategy: str | None) -> None:
     import yaml
 
     from drenpa.pipeline import foretell
+    from drenpa.preflight import check_recipe
 
     print(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+    ahead = set()
     for told in foretell(recipe, until=until, strategy=strategy):
+        if told.state != "done":
+            ahead.add(told.step.stage)
         place = str(told.folder) if told.folder else f"after {', '.join(told.step.needs)}"
         print(f"{told.state:9} {told.step.name:32} {place}")
     if until in ("benchmark", "report"):
         from drenpa.commands.power import benchmark_items, foresee, power_text
 
         print(power_text(foresee(recipe, benchmark_items(recipe.corpus))))
+    check_recipe(recipe, ahead)
 
 
 def _summary(artefact: Any) -> None:

@@ -26,6 +26,7 @@ from drenpa.core.artefacts import MANIFEST, Artefact, Plan, finished, open_artef
 from drenpa.core.errors import ArtefactError, ConfigError, did_you_mean
 from drenpa.core.knowledge import KINDS
 from drenpa.grpo.stages import check_gate
+from drenpa.preflight import check_recipe
 
 StageName = Literal["curate", "finetune", "critic", "reinforce", "memory", "benchmark", "report"]
 SELECT, INTERNALISED = "memory-select", "internalised"
@@ -118,16 +119,23 @@ def run_recipe(
 
     strategy: for `reinforce` and `benchmark`, only what this strategy needs.
     tell:     is given a line about each step.
-    raises:   DrenpaError of whichever stage finds a fault; what was done before it stays done.
+    raises:   ConfigError of what `check_recipe` finds before the first stage that is not done;
+              DrenpaError of whichever stage finds a fault; what was done before it stays done.
     """
     made: dict[str, Artefact] = {}
-    for step in _wanted(recipe, until, strategy):
+    checked = False
+    steps = _wanted(recipe, until, strategy)
+    for number, step in enumerate(steps):
         plan = step.plan(made)
-        if plan.done:
-            tell(f"done already  {plan.folder}")
-        else:
-            tell(f"running       {plan.folder}")
+        done = plan.done
+        if not (done or checked):
+            check_recipe(recipe, {later.stage for later in steps[number:]}, fetch=True)
+            checked = True
+        tell(f"{'done already' if done else 'running':12}  {plan.folder}")
         made[step.name] = run_plan(plan)
+        if not done or step.stage == until:
+            for line in _told(step, made[step.name]):
+                tell(f"{'':12}  {line}")
         if step.round is not None:
             check_gate(step.round, made[step.name].summary["gate"])
         if step.stage == "report" and os.environ.get("RANK", "0") == "0":
@@ -325,6 +333,15 @@ def _stages(recipe: Recipe) -> Iterator[tuple[str, StageConfig]]:
     for strategy in recipe.strategies:
         for stage in strategy.stages:
             yield strategy.name, stage
+
+
+def _told(step: Step, artefact: Artefact) -> list[str]:
+    """What should be known of a stage before the next one takes hours."""
+    if step.stage == "curate":
+        from drenpa.corpus.curate import told
+
+        return told(artefact)
+    return [f"warning: {warning}" for warning in artefact.summary.get("warnings", ())]
 
 
 def _titled(config: ReportConfig, name: str) -> ReportConfig:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -141,6 +142,9 @@ def test_rows_too_long_for_fine_tuning_are_counted(drenpa, tiny_chat, tmp_path):
     summary = open_artefact(finished(tmp_path / "run", "finetune")).summary
     assert summary["too_long"] == 1
     assert summary["samples"]["instruction"] + summary["held_out"] == len(rows["records"]) - 1
+    (warning,) = summary["warnings"]
+    assert re.fullmatch(r"1 of \d+ rows in en left out: longer than 1024 tokens, .*", warning)
+    assert f"warning: {warning}" in outcome.said
 
 
 def test_a_limit_that_no_row_fits_is_told_as_such(drenpa, tiny_chat, tmp_path):

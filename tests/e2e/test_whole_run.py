@@ -93,7 +93,7 @@ def test_one_command_goes_from_files_to_a_report_and_the_second_time_does_nothin
     assert second.status == 0, second.said
     assert {state for state, _ in told(second)} == {"done already"}
     assert [name for _, name in told(second)] == names
-    assert second.cpu_seconds < 5
+    assert second.cpu_seconds < 0.7 * first.cpu_seconds  # both import torch, which takes longest
     assert {path: path.stat().st_mtime_ns for path in run.glob(f"*/{MANIFEST}")} == made
 
 

@@ -112,9 +112,9 @@ def test_no_key_is_ever_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     judge = {"name": "openai", "model": "x", "key_env": "JUDGE_KEY"}
     text = told(written(tmp_path, model="smollm2-135m", benchmark={"judge": judge}))
     assert "secret" not in text
-    assert "JUDGE_KEY is not set" not in text
+    assert "JUDGE_KEY is empty" not in text
     monkeypatch.delenv("JUDGE_KEY")
-    assert "JUDGE_KEY is not set" in told(tmp_path / "recipe.yaml")
+    assert "JUDGE_KEY is empty" in told(tmp_path / "recipe.yaml")
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
@@ -231,6 +231,32 @@ def test_the_starter_corpus_is_counted_in_the_languages_asked_for() -> None:
     assert every.records > english.records >= 160
     assert every.items > english.items >= 120
     assert english.candidates > 3 * english.ranked * 0.9
+
+
+def test_a_recipe_that_cannot_run_is_told_by_the_result(tmp_path: Path) -> None:
+    console = Console(file=io.StringIO())
+    assert examine(written(tmp_path, model="smollm2-135m"), console)
+    assert not examine(written(tmp_path, model="smollm2-135m", answer_prompt="no.md"), console)
+
+
+def test_rows_that_fine_tuning_would_leave_out_are_told_by_language(
+    tmp_path: Path, tiny_folder: Callable[..., Path]
+) -> None:
+    """The tiny tokenizer makes a token of each byte: 600 Tibetan letters are 1800."""
+    rows = [
+        {"id": name, "kind": "foundation", "question": "?", "answer": answer, "language": language}
+        for name, answer, language in (("a", "yes", "en"), ("b", "ཀ" * 600, "bo"))
+    ]
+    (tmp_path / "r.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path = written(
+        tmp_path,
+        model=str(tiny_folder()),
+        corpus={"records": ["r.jsonl"], "rankings": [], "benchmark": []},
+    )
+    lines = told(path).splitlines()
+    (warning,) = [line for line in lines if "left out" in line]
+    assert warning.startswith("! finetune: 1 of 1 rows in bo left out: about 1024 tokens are too")
+    assert any("the longest row has about 1961 tokens" in line for line in lines)
 
 
 def test_examining_without_a_model_needs_no_network(tmp_path: Path) -> None:

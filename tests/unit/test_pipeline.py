@@ -12,7 +12,7 @@ from tests.tiny_run import ROUND, every_strategy, tiny_rows, write_lines, write_
 
 from drenpa.config import Recipe, load_recipe
 from drenpa.core.artefacts import run_plan
-from drenpa.core.errors import ArtefactError, ConfigError
+from drenpa.core.errors import ConfigError
 from drenpa.critic.lots import lots_of
 from drenpa.pipeline import foretell, run_recipe, steps_of
 
@@ -88,7 +88,7 @@ def test_a_former_memory_that_is_not_there_is_told_before_anything_is_trained(tm
     past = {"past": str(tmp_path / "former")}
     made = load_recipe(write_tiny_run(tmp_path, tmp_path / "model", memory=past))
 
-    with pytest.raises(ArtefactError, match="former: holds no finished memory; run its recipe"):
+    with pytest.raises(ConfigError, match="former: holds no finished memory; run its recipe"):
         run_recipe(made, until="memory", tell=lambda line: None)
 
 
@@ -247,7 +247,9 @@ def test_what_is_done_is_foretold_as_done_and_skipped(tmp_path):
     first = run_recipe(made, until="curate", tell=lines.append)
     second = run_recipe(made, until="curate", tell=lines.append)
 
-    assert [line.split("  ")[0].strip() for line in lines] == ["running", "done already"]
+    states = [line.split("  ")[0] for line in lines if not line.startswith(" ")]
+    assert states == ["running", "done already"]
+    assert sum("8 records to train on" in line for line in lines) == 2
     assert first["curate"].path == second["curate"].path
     (told,) = foretell(made, until="curate")
     assert (told.state, told.folder) == ("done", tmp_path / "run" / first["curate"].path.name)

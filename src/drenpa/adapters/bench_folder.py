@@ -27,9 +27,8 @@ from drenpa.core.artefacts import (
 )
 from drenpa.core.errors import ArtefactError, ConfigError
 from drenpa.core.knowledge import KINDS, Kind
-from drenpa.core.prompts import load_prompt
 from drenpa.core.records import Record
-from drenpa.judge.answers import choose_items
+from drenpa.judge.answers import answer_instruction, choose_items
 from drenpa.judge.ladder import Setting, check_judges, members_of
 
 BENCH, QUESTIONS, REFERENCES = "bench.yaml", "questions.jsonl", "references.jsonl"
@@ -87,18 +86,13 @@ def write_bench(recipe: Recipe, corpus: Artefact, folder: Path) -> Bench:
     config: BenchmarkConfig = recipe.benchmark
     if any(member.name == "critic" for member in members_of(config.judge)):
         raise ConfigError("benchmark.judge.name: a critic judges within a run only; choose another")
-    instruction = load_prompt(config.prompt, recipe.language)
-    if instruction.slots:
-        raise ConfigError(
-            f"benchmark.prompt: {instruction.name} is given as it is and cannot have the slot "
-            f"{{{instruction.slots[0]}}}"
-        )
+    instruction = answer_instruction(config.prompt, recipe.language)
     check_judges(config.judge, Setting(recipe.model, recipe.language))
     settings = BenchSettings(
         name=recipe.name,
         model=recipe.model,
         language=recipe.language,
-        instruction=instruction.text,
+        instruction=instruction,
         corpus=corpus.digest,
         samples=config.samples,
         temperature=config.temperature,

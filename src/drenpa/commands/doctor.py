@@ -11,7 +11,7 @@ import platform
 import re
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,15 +23,19 @@ from rich.text import Text
 from drenpa.commands.needs import FORMULA, Need, Rows, Shape, model_shape, recipe_needs
 from drenpa.commands.power import benchmark_items, foresee, print_power
 from drenpa.commands.show import size_text
-from drenpa.config import EndpointConfig, Recipe, load_recipe
+from drenpa.config import Recipe, load_recipe
+from drenpa.core.artefacts import left_out
 from drenpa.core.errors import DataError, ModelError
 from drenpa.core.fonts import installed_font
 from drenpa.core.machine import machine_memory
 from drenpa.core.records import Record
+from drenpa.pipeline import STAGES
+from drenpa.preflight import faults_of
 
 SHOWN_PACKAGES = ("torch", "transformers", "peft", "accelerate")
 PROMPT_LANGUAGES = ("en", "zh", "bo")  # in which drenpa brings its instructions
-CHARACTERS_A_TOKEN = 3.0  # of a small model's tokenizer; other scripts than Latin need more tokens
+CHARACTERS_A_TOKEN = 3.0  # of a small model's tokenizer, in ASCII
+BYTES_A_TOKEN = 1.6  # and in other scripts: Tibetan's under SmolLM2's and Qwen2.5's
 PROMPT_TOKENS = 160  # instruction and chat template around a question
 
 
@@ -51,23 +55,27 @@ class Machine:
     gpus: tuple[tuple[str, int], ...]
 
 
-def examine(recipe_path: Path | None, console: Console) -> None:
+def examine(recipe_path: Path | None, console: Console) -> bool:
     """Print what there is; with a recipe, also what it will need and what speaks against it.
 
-    raises: ConfigError when the recipe is wrong.
+    returns: whether it can run: false where something that the recipe names is missing.
+    raises:  ConfigError when the recipe is wrong.
     """
     recipe = load_recipe(recipe_path) if recipe_path is not None else None
     machine = look_around()
     _print_packages(console)
     _print_machine(machine, recipe, console)
     warnings = [*package_faults(), *_speed_warnings(machine, recipe)]
+    faults: list[str] = []
     if recipe is not None:
-        warnings += _print_recipe(recipe, machine, console)
+        warnings += _print_recipe(recipe, machine, console, faults)
+        faults += faults_of(recipe, STAGES)
     console.print()
-    for warning in warnings:
+    for warning in (*warnings, *faults):
         console.print(_plain(f"! {warning}", "bold"))
-    if not warnings:
+    if not warnings and not faults:
         console.print(_plain("nothing speaks against it"))
+    return not faults
 
 
 def look_around() -> Machine:
@@ -181,15 +189,17 @@ def _font(language: str) -> str:
     return found or "none here; reports opened here will lack its letters"
 
 
-def _print_recipe(recipe: Recipe, machine: Machine, console: Console) -> list[str]:
-    """Print what a recipe needs and return what speaks against it."""
+def _print_recipe(
+    recipe: Recipe, machine: Machine, console: Console, faults: list[str]
+) -> list[str]:
+    """Print what a recipe needs and return what speaks against it; what forbids it is a fault."""
     warnings: list[str] = []
     table = _pairs(f"recipe {recipe.name}", console)
     shape, told = _model(recipe)
     table.add_row("model", _plain(told))
     items: list[Record] = []
     try:
-        rows = corpus_rows(recipe)
+        rows = corpus_rows(recipe, token_counter(recipe))
         items = benchmark_items(recipe.corpus)
         table.add_row(
             "corpus",
@@ -200,7 +210,7 @@ def _print_recipe(recipe: Recipe, machine: Machine, console: Console) -> list[st
         )
     except DataError as error:
         rows = Rows(0, 0, 0, 0, recipe.finetune.train.max_length)
-        warnings.append(f"the corpus cannot be read:\n{error}")
+        faults.append(f"the corpus cannot be read:\n{error}")
     console.print(table)
     needs = recipe_needs(recipe, shape, rows)
     if rows.records and not rows.ranked and {"critic", "scalar"} & {need.stage for need in needs}:
@@ -208,6 +218,7 @@ def _print_recipe(recipe: Recipe, machine: Machine, console: Console) -> list[st
             "corpus.rankings: no ranking is of one of the records, and a scorer learns from them; "
             "name rankings of your records, or none with [] and no reward that needs them"
         )
+    warnings += [f"finetune: {told}" for told in rows.too_long]
     _print_needs(needs, console)
     console.print(_plain(FORMULA, "dim"))
     print_power(foresee(recipe, items), console)
@@ -231,9 +242,34 @@ def _model(recipe: Recipe) -> tuple[Shape | None, str]:
     )
 
 
-def corpus_rows(recipe: Recipe) -> Rows:
+def token_counter(recipe: Recipe) -> Callable[[str], int]:
+    """Return what counts a text's tokens: the model's tokenizer where it is here, else a guess."""
+    from drenpa.engine.models import is_local, load_tokenizer, resolve_model
+
+    if not is_local(recipe.model) or recipe.model.endswith(".gguf"):
+        return about_tokens
+    try:
+        tokenizer = load_tokenizer(resolve_model(recipe.model))
+    except ModelError:
+        return about_tokens
+    return lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def about_tokens(text: str) -> int:
+    """Guess how many tokens a text has, from its script.
+
+    >>> about_tokens("the white house"), about_tokens("ཁང་པ་དཀར་པོ")
+    (5, 21)
+    """
+    ascii_characters = sum(character < "\x80" for character in text)
+    others = len(text.encode(errors="replace")) - ascii_characters
+    return round(ascii_characters / CHARACTERS_A_TOKEN + others / BYTES_A_TOKEN)
+
+
+def corpus_rows(recipe: Recipe, count: Callable[[str], int] = about_tokens) -> Rows:
     """Count what the recipe's files hold, in the languages that it keeps.
 
+    count:  of a text's tokens.
     raises: DataError when a file is missing or wrong.
     """
     from drenpa.corpus.intake import read_rankings, read_records, source_files
@@ -249,18 +285,30 @@ def corpus_rows(recipe: Recipe) -> Rows:
         for ranking in read_rankings(file)
         if ranking.record in questions
     ]
-    lengths = [len(r.question) + len(r.answer or "") for r in records]
+    languages = {record.id: record.language for record in records}
+    asked = {name: PROMPT_TOKENS + count(question) for name, question in questions.items()}
+    lengths = [(r.language, asked[r.id] + count(r.answer or "")) for r in records]
     lengths += [
-        len(questions[ranking.record]) + len(c.answer) + len(c.critique or c.note)
+        (
+            languages[ranking.record],
+            asked[ranking.record] + count(c.answer) + count(c.critique or c.note),
+        )
         for ranking in rankings
         for c in ranking.candidates
     ]
+    limit = recipe.finetune.train.max_length
     return Rows(
         records=len(records),
         ranked=len({ranking.record for ranking in rankings}),
         candidates=sum(len(ranking.candidates) for ranking in rankings),
         items=len(benchmark_items(config)),
-        longest=PROMPT_TOKENS + round(max(lengths, default=0) / CHARACTERS_A_TOKEN),
+        longest=max((length for _, length in lengths), default=PROMPT_TOKENS),
+        too_long=left_out(
+            (language for language, _ in lengths),
+            (language for language, length in lengths if length > limit),
+            f"about {limit} tokens are too few for them; raise finetune.train.max_length as far as "
+            "the model's context goes",
+        ),
     )
 
 
@@ -328,17 +376,6 @@ def recipe_warnings(
             f"{', '.join(PROMPT_LANGUAGES)}; the English ones are used unless answer_prompt, "
             "critic.prompt and benchmark.prompt name files of yours"
         )
-    judge = recipe.benchmark.judge
-    asked: dict[str, Sequence[EndpointConfig]] = {
-        "benchmark.judge": [one for one in (judge, *judge.members) if one.name == "openai"],
-        "benchmark.baselines": [one for one in recipe.benchmark.baselines if one.endpoint],
-    }
-    for place, endpoints in asked.items():
-        for key in dict.fromkeys(one.key_env for one in endpoints):
-            if not os.environ.get(key):
-                yield f"{place}: the environment variable {key} is not set"
-        if endpoints and (missing := list(unmet(requirements().get("api", [])))):
-            yield f"{place}: {', '.join(missing)}; pip install 'drenpa[api]'"
 
 
 def _speed_warnings(machine: Machine, recipe: Recipe | None) -> Iterator[str]:

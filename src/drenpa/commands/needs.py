@@ -8,7 +8,7 @@ processor, to within a tenth; other families may differ by half.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +49,8 @@ class Shape:
 class Rows:
     """What the corpus files hold, before cleaning.
 
-    longest: tokens of the longest row, roughly, prompt and critique included.
+    longest:  tokens of the longest row, roughly, prompt and critique included.
+    too_long: of each language, which rows fine-tuning may have to leave out.
     """
 
     records: int
@@ -57,6 +58,7 @@ class Rows:
     candidates: int
     items: int
     longest: int
+    too_long: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

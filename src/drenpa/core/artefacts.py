@@ -434,6 +434,7 @@ def code_version(rooms: tuple[str, ...]) -> str:
     return digest.hexdigest()[:16]
 
 
+@cache
 def _code_bytes(path: Path) -> bytes:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
@@ -497,3 +498,16 @@ def counted(values: Iterable[str]) -> dict[str, int]:
     for value in values:
         counts[value] = counts.get(value, 0) + 1
     return dict(sorted(counts.items(), key=lambda entry: (-entry[1], entry[0])))
+
+
+def left_out(languages: Iterable[str], lost: Iterable[str], why: str) -> list[str]:
+    """Say for a summary's `warnings` how many rows of each language were left out, and why.
+
+    >>> left_out(["bo", "bo", "en"], ["bo"], "longer than 512 tokens")
+    ['1 of 2 rows in bo left out: longer than 512 tokens']
+    """
+    known = counted(languages)
+    return [
+        f"{count} of {known[language]} rows in {language} left out: {why}"
+        for language, count in counted(lost).items()
+    ]

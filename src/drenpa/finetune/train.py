@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from drenpa.config import EngineConfig, FinetuneConfig
-from drenpa.core.artefacts import Artefact, Plan, as_input, counted, file_input, run_plan
+from drenpa.core.artefacts import Artefact, Plan, as_input, counted, file_input, left_out, run_plan
 from drenpa.core.errors import DataError
 from drenpa.core.prompts import load_prompt
 from drenpa.core.records import Ranking, Record
@@ -55,6 +55,10 @@ class Sample:
     kind: Literal["instruction", "critique"]
     given: tuple[int, ...]
     said: tuple[int, ...]
+
+
+Encoded = tuple[str, Sample]
+"""A row with its language."""
 
 
 def said_logprobs(
@@ -128,7 +132,7 @@ def plan_finetune(
         network, tokenizer = load_backbone(folder, engine)
         chat = Chat(tokenizer)
         limit = min(config.train.max_length, context_of(network))
-        samples, left_out = _samples(
+        samples, counts = _samples(
             corpus,
             chat,
             config,
@@ -189,10 +193,11 @@ def plan_finetune(
                 network.save_pretrained(out / MODEL)
             tokenizer.save_pretrained(out / MODEL)
         return {
-            "samples": counted(left_out["taken"]),
-            "too_long": left_out["too_long"],
-            "held_out": left_out["held_out"],
-            "watched": left_out["watched"],
+            "samples": counted(counts["taken"]),
+            "too_long": counts["too_long"],
+            "held_out": counts["held_out"],
+            "watched": counts["watched"],
+            "warnings": counts["warnings"],
             "steps": len(history),
             "first_loss": history[0]["loss"],
             "last_loss": history[-1]["loss"],
@@ -247,14 +252,15 @@ def _samples(
     questions = {record.id: record.question for record in records}
     held_out = {ranking.record for ranking in rankings if ranking.split == "held_out"}
     measured = held_out | {ranking.record for ranking in rankings if ranking.id in watched}
-    encoded: list[Sample] = []
+    languages = {record.id: record.language for record in records}
+    encoded: list[Encoded] = []
     for record in records:
         if record.answer is None or record.id in measured:
             continue
         given = chat.prompt([Message("system", instruction), Message("user", record.question)])
         said = (*chat.text(record.answer), chat.end_id)
-        encoded.append(Sample("instruction", given, said))
-    critiques: list[Sample] = []
+        encoded.append((record.language, Sample("instruction", given, said)))
+    critiques: list[Encoded] = []
     criticism = CritiqueChat(
         chat, load_prompt(critique_prompt, language, slots=("question", "answer"))
     )
@@ -266,9 +272,11 @@ def _samples(
             if text:
                 shared, row = criticism.encode(questions[ranking.record], candidate.answer)
                 said = (*chat.text(text), chat.end_id)
-                critiques.append(Sample("critique", (*shared, *row), said))
+                sample = Sample("critique", (*shared, *row), said)
+                critiques.append((languages[ranking.record], sample))
     encoded += _some(critiques, config.critique_share, seed)
-    taken = [sample for sample in encoded if len(sample.given) + len(sample.said) <= limit]
+    fits = [len(sample.given) + len(sample.said) <= limit for _, sample in encoded]
+    taken = [sample for (_, sample), whole in zip(encoded, fits, strict=True) if whole]
     if not taken:
         raise DataError(
             f"{corpus.path}: no row of it fits into {limit} tokens, the smaller of "
@@ -278,12 +286,18 @@ def _samples(
     return taken, {
         "taken": [sample.kind for sample in taken],
         "too_long": len(encoded) - len(taken),
+        "warnings": left_out(
+            (language for language, _ in encoded),
+            (language for (language, _), whole in zip(encoded, fits, strict=True) if not whole),
+            f"longer than {limit} tokens, the smaller of finetune.train.max_length and the "
+            "model's context",
+        ),
         "held_out": len(held_out),
         "watched": len(measured - held_out),
     }
 
 
-def _some(rows: Sequence[Sample], share: float, seed: int) -> list[Sample]:
+def _some(rows: Sequence[Encoded], share: float, seed: int) -> list[Encoded]:
     """Take a share of the rows, the same ones for the same seed."""
     order = torch.randperm(
         len(rows), generator=torch.Generator().manual_seed(seed_of(seed, "critique samples"))

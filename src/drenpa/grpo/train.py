@@ -25,6 +25,7 @@ from drenpa.core.artefacts import (
     append_line,
     as_input,
     journal_lines,
+    left_out,
     run_plan,
 )
 from drenpa.core.errors import ConfigError
@@ -141,6 +142,13 @@ def plan_reinforce(
             r for r in records if len(policy.prompt_ids(r.question)) + stage.max_new_tokens <= limit
         ]
         too_long = len(records) - len(fitting)
+        kept = {record.id for record in fitting}
+        warnings = left_out(
+            (r.language for r in records),
+            (r.language for r in records if r.id not in kept),
+            f"no room beside the question for an answer of {stage.max_new_tokens} tokens in "
+            f"{limit}, the smaller of train.max_length and the model's context",
+        )
         steps = schedule(fitting, stage, seed=stage_seed, too_long=too_long)
         shared = room if stage.train.lora is not None else None  # one set of weights, or several
         loaded = {
@@ -208,6 +216,7 @@ def plan_reinforce(
             "stage": stage.name,
             "steps": len(history),
             "too_long": too_long,
+            "warnings": warnings,
             "gate": gate,
             "first_reward": history[0].get("reward"),
             "last_reward": history[-1].get("reward"),

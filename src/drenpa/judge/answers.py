@@ -9,9 +9,10 @@ from typing import Any
 
 from drenpa.config import BaselineConfig
 from drenpa.core.endpoint import EndpointError, Reply, spread
-from drenpa.core.errors import DataError, ScoringError
+from drenpa.core.errors import ConfigError, DataError, ScoringError
 from drenpa.core.knowledge import KINDS
 from drenpa.core.progress import track
+from drenpa.core.prompts import load_prompt
 from drenpa.core.records import Record
 from drenpa.core.roles import Draft, Finish, Generator, Sampling
 from drenpa.core.store import Store, content_key
@@ -28,6 +29,21 @@ class Answer:
     sample: int
     text: str
     finish: Finish
+
+
+def answer_instruction(prompt: str, language: str) -> str:
+    """Return the instruction that every question of the benchmark is answered under.
+
+    prompt: `benchmark.prompt`, as `load_prompt` finds it.
+    raises: PromptError when there is none; ConfigError when it has a slot, which nothing fills.
+    """
+    found = load_prompt(prompt, language)
+    if found.slots:
+        raise ConfigError(
+            f"benchmark.prompt: {found.name} is given as it is and cannot have the slot "
+            f"{{{found.slots[0]}}}"
+        )
+    return found.text
 
 
 def choose_items(records: Sequence[Record], per_kind: int) -> list[Record]:

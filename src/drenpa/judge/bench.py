@@ -27,11 +27,16 @@ from drenpa.core.artefacts import (
 from drenpa.core.errors import ConfigError
 from drenpa.core.knowledge import DIMENSIONS, Dimension
 from drenpa.core.progress import track
-from drenpa.core.prompts import load_prompt
 from drenpa.core.records import Record, Row, Verdict, Vote
 from drenpa.core.roles import Generator, Sampling
 from drenpa.core.store import Store, content_key
-from drenpa.judge.answers import Answer, EndpointGenerator, choose_items, sample_answers
+from drenpa.judge.answers import (
+    Answer,
+    EndpointGenerator,
+    answer_instruction,
+    choose_items,
+    sample_answers,
+)
 from drenpa.judge.judges import Case, Judge, Opinion
 from drenpa.judge.ladder import (
     LoadScorer,
@@ -84,12 +89,7 @@ def plan_benchmark(
             f"benchmark.samples: {config.samples} answers at temperature 0 are all the same; set "
             "benchmark.temperature above 0 or samples to 1"
         )
-    instruction = load_prompt(config.prompt, language)
-    if instruction.slots:
-        raise ConfigError(
-            f"benchmark.prompt: {instruction.name} is given as it is and cannot have the slot "
-            f"{{{instruction.slots[0]}}}"
-        )
+    instruction = answer_instruction(config.prompt, language)
     setting = Setting(model, language, engine, critic, load_scorer)
     inputs = {"corpus": as_input(corpus), "policy": _policy_input(policy)}
     inputs |= judge_inputs(config.judge, setting)
@@ -99,7 +99,7 @@ def plan_benchmark(
         "language": language,
         "seed": seed,
         "dtype": engine.dtype,
-        "instruction": instruction.text,
+        "instruction": instruction,
         "benchmark": config.model_dump(
             mode="json",
             exclude={"strategies", "prompt", "judge", "baselines", "store"},
@@ -120,7 +120,7 @@ def plan_benchmark(
         place = Path(config.store) if config.store else root / STORE
         routes: Sequence[Row] = ()
         with Store(place) as store, opened(recall, language) as memory:
-            answerer = _Answerer(policy, engine, instruction.text, memory)
+            answerer = _Answerer(policy, engine, instruction, memory)
             sampling = Sampling(config.max_new_tokens, config.temperature, seed=seed)
             origin = answerer.origin(store)
             if recall is not None:

@@ -28,7 +28,7 @@ from drenpa.report.readings import (
     read_people,
     readings_text,
 )
-from drenpa.report.shape import question_counts, record_counts
+from drenpa.report.shape import corpora_of, question_counts, record_counts
 from drenpa.report.table import make_table, table_files
 from drenpa.report.terminal import print_summary
 from drenpa.report.unscored import open_cells, reply_rates
@@ -115,18 +115,19 @@ def _write(
     critics = {heading: read_accuracy(item) for heading, item in training.items()}
     examples = choose_examples(rows, config.examples)
     watches = watch_stages(training, verdicts)
+    corpora = corpora_of(verdicts)
     cautions = [
         *(watch.note for watch in watches if watch.alarm),
         *_people_notes(readings),
         *caution_notes(table, facts, rows, _cards(verdicts)),
-        *_warnings([*verdicts, *training.values()]),
+        *_warnings([*corpora, *verdicts, *training.values()]),
         *font_warnings(facts.languages),
     ]
     data = {
         title: counted
         for title, counted in (
             ("questions asked", question_counts(rows)),
-            ("records taught", record_counts(verdicts)),
+            ("records taught", record_counts(corpora)),
         )
         if counted
     }

@@ -20,17 +20,22 @@ def question_counts(verdicts: Sequence[Verdict]) -> CountRows:
     return _counted({(row.kind, row.item): row.language for row in verdicts}.items())
 
 
-def record_counts(verdicts: Sequence[Artefact]) -> CountRows:
-    """Count the records that the first benchmark's corpus teaches; none where it is gone."""
+def corpora_of(verdicts: Sequence[Artefact]) -> list[Artefact]:
+    """Return the corpora that benchmarks stand on, each once; without those that are gone."""
+    found: dict[str, Artefact] = {}
     for artefact in verdicts:
         try:
             corpus = open_artefact(artefact.input_path("corpus"), "corpus")
-            records = corpus.rows("records", Record)
         except DrenpaError:
             continue
-        taught = [record for record in records if record.split == "train"]
-        return _counted(((record.kind, record.id), record.language) for record in taught)
-    return []
+        found[corpus.digest] = corpus
+    return list(found.values())
+
+
+def record_counts(corpora: Sequence[Artefact]) -> CountRows:
+    """Count the records that the first corpus teaches."""
+    taught = [r for corpus in corpora[:1] for r in corpus.rows("records", Record)]
+    return _counted(((r.kind, r.id), r.language) for r in taught if r.split == "train")
 
 
 def _counted(rows: Iterable[tuple[tuple[Kind, str], str]]) -> CountRows:
