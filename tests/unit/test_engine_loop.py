@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -277,12 +278,12 @@ def test_random_numbers_go_on_where_the_checkpoint_left_them(tmp_path):
     assert torch.equal(again.weight, whole.weight)
 
 
-def test_a_checkpoint_holds_what_is_trained_and_the_one_before_is_dropped(tmp_path):
+def test_a_checkpoint_holds_what_is_trained_and_the_two_newest_are_kept(tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path, stream=broken_after(5, batches(4)), checkpoint_every=2)
+        train(tmp_path, stream=broken_after(5, batches(4)), checkpoint_every=1)
 
-    (checkpoint,) = (tmp_path / "scratch").iterdir()
-    assert checkpoint.name == "checkpoint-00000004"
+    before, checkpoint = sorted((tmp_path / "scratch").iterdir())
+    assert (before.name, checkpoint.name) == ("checkpoint-00000004", "checkpoint-00000005")
     assert list(load_file(checkpoint / "trainable.safetensors")) == ["model.weight"]
     assert sum(file.stat().st_size for file in checkpoint.rglob("*")) < 30_000
 
@@ -299,6 +300,80 @@ def test_a_checkpoint_that_a_kill_cut_short_is_not_gone_on_from(tmp_path):
 
     assert torch.equal(again.weight, whole.weight)
     assert not part.exists()
+
+
+def cut_short(file):
+    file.write_bytes(file.read_bytes()[:-40])
+
+
+def emptied(file):
+    file.write_bytes(bytes(file.stat().st_size))
+
+
+@pytest.mark.parametrize("damage", [cut_short, emptied, Path.unlink])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "optimizer.bin",
+        "trainable.safetensors",
+        "random_states_0.pkl",
+        "custom_checkpoint_0.pkl",
+        "digests.json",
+    ],
+)
+def test_a_damaged_checkpoint_is_told_and_the_one_before_gone_on_from(
+    tmp_path, capsys, name, damage
+):
+    whole, _ = train(tmp_path / "whole", checkpoint_every=2)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "broken", stream=broken_after(5, batches(4)), checkpoint_every=2)
+    checkpoint = tmp_path / "broken" / "scratch" / "checkpoint-00000004"
+    damage(checkpoint / name)
+    asked = []
+
+    again, told = train(tmp_path / "broken", stream=batches(4, asked=asked), checkpoint_every=2)
+
+    assert asked == [2, 3, 4, 5]
+    assert torch.equal(again.weight, whole.weight)
+    assert [row["step"] for row in told] == [1, 2, 3, 4, 5, 6]
+    lines = [line for line in capsys.readouterr().err.splitlines() if "damaged" in line]
+    assert lines == [
+        f"test: {checkpoint} is damaged and thrown away; training goes on from before it"
+    ]
+
+
+def test_a_run_without_a_whole_checkpoint_begins_anew(tmp_path):
+    whole, _ = train(tmp_path / "whole", checkpoint_every=2)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "broken", stream=broken_after(5, batches(4)), checkpoint_every=2)
+    for file in (tmp_path / "broken" / "scratch").glob("*/optimizer.bin"):
+        cut_short(file)
+    asked = []
+
+    again, _ = train(tmp_path / "broken", stream=batches(4, asked=asked), checkpoint_every=2)
+
+    assert asked == list(range(6))
+    assert torch.equal(again.weight, whole.weight)
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    synced, fsync, replace = set(), os.fsync, os.replace
+
+    def noting(handle):
+        synced.add(Path(os.readlink(f"/proc/self/fd/{handle}")).name)
+        fsync(handle)
+
+    def naming(part, target):
+        if Path(target).name == "checkpoint-00000001":
+            assert {file.name for file in Path(part).iterdir()} | {"checkpoint.part"} <= synced
+            synced.clear()
+        replace(part, target)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    monkeypatch.setattr(os, "replace", naming)
+    train(tmp_path, steps=2, checkpoint_every=1)
+
+    assert "scratch" in synced
 
 
 # ---------------------------------------------------------------------------------------- faults

@@ -27,15 +27,17 @@ import torch
 from torch import Tensor, nn
 
 from drenpa.config import EngineConfig, TrainConfig
-from drenpa.core.artefacts import SCRATCH, append_line, journal_lines
+from drenpa.core.artefacts import SCRATCH, append_line, file_input, journal_lines, write_text
 from drenpa.core.errors import TrainingError
-from drenpa.core.progress import Track, track
+from drenpa.core.progress import Track, tell, track
 from drenpa.engine.adapters import matrix_precision, seed_of, trainable_parameters
 from drenpa.engine.models import writing_weights
 
 M = TypeVar("M")
 Item = TypeVar("Item")
 METRICS = "metrics.jsonl"
+_DIGESTS = "digests.json"  # of a checkpoint's files: a damaged one is known before it is read
+_CHECKPOINTS = 2  # are kept: the older one for when the newer one is damaged
 
 
 @dataclass(frozen=True)
@@ -139,8 +141,8 @@ def train_loop(
 
     stream: gives the work of a step, or None to end here; called in order, with the weights as they
             are by then.
-    folder: where metrics and, under `scratch/`, checkpoints are kept; a checkpoint found there is
-            gone on from.
+    folder: where metrics and, under `scratch/`, the two newest checkpoints are kept; the newest one
+            that is whole is gone on from.
     at_checkpoint: called by the first process after each checkpoint, with the folder and how many
             steps were made.
     raises: TrainingError when a loss or gradient is not finite.
@@ -170,7 +172,7 @@ def train_loop(
     module, prepared = accelerator.prepare(trainee, optimiser)
     accelerator.register_for_checkpointing(schedule)
     _keep_only_trainables(accelerator, trainee)
-    start = _resume(accelerator, scratch)
+    start = _resume(accelerator, scratch, label)
     history = _history(folder / METRICS, start)
     if tracker is not None:
         accelerator.init_trackers("drenpa", config=_flat(config.model_dump()))
@@ -277,7 +279,7 @@ def _keep_only_trainables(accelerator: Any, trainee: nn.Module) -> None:
 
 
 def _checkpoint(accelerator: Any, scratch: Path, step: int) -> None:
-    """Save the state after `step` steps, whole or not at all, and drop the one before."""
+    """Save the state after `step` steps, whole or not at all, and keep the one before."""
     target, part = scratch / f"checkpoint-{step:08}", scratch / "checkpoint.part"
     if accelerator.is_main_process:
         shutil.rmtree(part, ignore_errors=True)
@@ -286,29 +288,57 @@ def _checkpoint(accelerator: Any, scratch: Path, step: int) -> None:
         accelerator.save_state(str(part))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
+        write_text(part / _DIGESTS, json.dumps(_digests(part)))
+        _force_to_disk(*part.iterdir(), part)
         os.replace(part, target)
-        for old in scratch.glob("checkpoint-*"):
-            if old != target:
-                shutil.rmtree(old)
+        _force_to_disk(scratch)
+        for old in sorted(scratch.glob("checkpoint-*"))[:-_CHECKPOINTS]:
+            shutil.rmtree(old)
     accelerator.wait_for_everyone()
 
 
-def _resume(accelerator: Any, scratch: Path) -> int:
-    """Load the newest checkpoint and return how many steps it holds; 0 without one."""
-    found = sorted(scratch.glob("checkpoint-*"))
-    if not found:
+def _resume(accelerator: Any, scratch: Path, label: str) -> int:
+    """Load the newest checkpoint that is whole and return how many steps it holds; 0 without one.
+
+    What is damaged, as by a power cut, is told and thrown away.
+    """
+    found = from_first_process(lambda: _newest_whole(scratch, label))
+    if found is None:
         return 0
-    accelerator.load_state(str(found[-1]))
-    return int(found[-1].name.rpartition("-")[2])
+    accelerator.load_state(str(found))
+    return int(found.name.rpartition("-")[2])
+
+
+def _newest_whole(scratch: Path, label: str) -> Path | None:
+    for place in sorted(scratch.glob("checkpoint-*"), reverse=True):
+        told = place / _DIGESTS
+        # Bytes, for what a damaged disk holds need not be text.
+        if told.is_file() and told.read_bytes() == json.dumps(_digests(place)).encode():
+            return place
+        tell(f"{label}: {place} is damaged and thrown away; training goes on from before it")
+        shutil.rmtree(place)
+    return None
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.iterdir() if path.name != _DIGESTS)
+    return {path.name: file_input(path)["digest"] for path in files}
+
+
+def _force_to_disk(*places: Path) -> None:
+    for place in places:
+        handle = os.open(place, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _history(path: Path, start: int) -> list[dict[str, float]]:
     """Keep the metrics of the steps that the checkpoint holds, and forget those after it."""
     kept = [entry for entry in journal_lines(path) if entry["step"] <= start]
     if path.is_file() and rank_and_world()[0] == 0:
-        part = path.with_name(path.name + ".part")
-        part.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
-        os.replace(part, path)
+        write_text(path, "".join(json.dumps(entry) + "\n" for entry in kept))
     return kept
 
 
