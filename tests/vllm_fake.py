@@ -110,7 +110,7 @@ class LLM:
             stop_ids=params.stop_token_ids,
         )[0][0]
         # vLLM keeps the stop token among the ids.
-        tokens = [*row.tokens, *(params.stop_token_ids[:1] if row.finish == "stop" else [])]
+        tokens = [*row.tokens, *row.stop]
         told = [
             {token: Logprob(logprob)} for token, logprob in zip(tokens, row.logprobs, strict=True)
         ]

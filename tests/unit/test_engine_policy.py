@@ -7,13 +7,16 @@ import math
 
 import pytest
 import torch
+from tests.tiny import END_OF_TEXT
 
 from drenpa.config import EngineConfig, LoraConfig
 from drenpa.core.artefacts import Plan, as_input, run_plan
 from drenpa.core.errors import ArtefactError, DataError, ModelError
 from drenpa.core.roles import Sampling
 from drenpa.engine.adapters import add_adapter, load_backbone, save_adapter
+from drenpa.engine.logprobs import next_token_logprobs
 from drenpa.engine.policy import LanguageModel, load_policy, model_folders
+from drenpa.engine.prefix import PrefixGroup, suffix_states
 
 ENGINE = EngineConfig(device="cpu", dtype="float32")
 
@@ -66,6 +69,25 @@ def test_the_same_seed_and_key_give_the_same_answers_and_another_key_others(poli
     assert texts(1, (1,)) != texts(1, (2,))
     assert texts(1, (1,)) != texts(2, (1,))
     assert len(set(texts(1, (1,)))) > 1
+
+
+def test_an_answer_says_which_of_two_stop_tokens_was_drawn(tiny_folder):
+    policy = load_policy(tiny_folder("llama", eos=END_OF_TEXT), engine=ENGINE)
+    room = policy.language_model
+    sampling = Sampling(max_new_tokens=40, temperature=1.0, seed=3)
+
+    (drafts,) = policy.generate(["Why?"], group=64, sampling=sampling)
+
+    assert {draft.stop for draft in drafts} == {(), *((stop,) for stop in room.chat.stop_ids)}
+    prompt = policy.prompt_ids("Why?")
+    rows = tuple((prompt[-1], *draft.tokens, *draft.stop) for draft in drafts)
+    with torch.no_grad():
+        told = next_token_logprobs(
+            room.model, suffix_states(room.model, [PrefixGroup(prompt[:-1], rows)])
+        )
+    for draft, logprobs_T in zip(drafts, told.logprobs_NT.tolist(), strict=True):
+        assert (draft.finish == "stop") == bool(draft.stop)
+        assert draft.logprobs == pytest.approx(logprobs_T[: len(draft.logprobs)], abs=1e-4)
 
 
 def test_the_instruction_stands_before_the_question(policy, tiny_folder):

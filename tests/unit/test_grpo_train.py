@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tests.fakes import FakeScorer
+from tests.tiny import END_OF_TEXT
 from tests.vllm_fake import fake_vllm
 
 from drenpa.config import EngineConfig, LoraConfig, StageConfig
@@ -18,8 +19,12 @@ from drenpa.core.artefacts import Plan, as_input, journal_lines, run_plan, write
 from drenpa.core.errors import ConfigError, DataError, ModelError, ScoringError
 from drenpa.core.knowledge import KINDS
 from drenpa.core.records import Record
+from drenpa.core.roles import Draft
 from drenpa.engine.adapters import load_backbone
-from drenpa.grpo.train import plan_reinforce
+from drenpa.engine.policy import load_policy
+from drenpa.grpo.objective import Objective
+from drenpa.grpo.rollout import Answers, make_pushes
+from drenpa.grpo.train import _micro_batch, plan_reinforce
 from drenpa.report.watch import watch_checkpoint
 
 ENGINE = EngineConfig(device="cpu", dtype="float32", tracker="none")
@@ -150,6 +155,27 @@ def test_the_size_of_micro_batches_changes_neither_metrics_nor_weights(stages, l
         assert 1 * math.log(2) <= metrics(one)[0]["pair_loss"] <= 4 * math.log(2)
 
 
+def test_a_row_is_trained_with_the_stop_token_that_was_drawn(tiny_folder):
+    policy = load_policy(tiny_folder("llama", eos=END_OF_TEXT), engine=ENGINE)
+    record = Record(id="a", kind="foundation", question="Why?", answer="So.")
+    stops = sorted(policy.language_model.chat.stop_ids)
+    drafts = (
+        Draft("a", (97,), (-1.0, -2.0), "stop", (stops[0],)),
+        Draft("b", (98,), (-1.0, -2.0), "stop", (stops[1],)),
+        Draft("cd", (99, 100), (-1.0, -2.0), "length"),
+    )
+    answers = Answers((record,), (drafts,), {"critic": ((1.0, 2.0, 3.0),)}, (("",) * 3,), 0.0, 0.0)
+    stage = StageConfig(name="main", steps=1, prompts=1, group=3, max_new_tokens=2)
+    pushes = make_pushes(answers, stage, Objective())
+
+    micro = _micro_batch([0], answers, pushes, policy, corrected=True)
+
+    assert len(stops) == 2
+    (group,) = micro.groups
+    assert [row[1:] for row in group.suffixes] == [(97, stops[0]), (98, stops[1]), (99, 100)]
+    assert micro.sampled_NT.tolist() == [[-1.0, -2.0]] * 3
+
+
 def test_p11_changes_the_weights(stages):
     with_, without = (
         stages.run(f"pair-{coef}", objective={"pair_coef": coef}) for coef in (1.0, 0.0)
@@ -214,7 +240,14 @@ def test_answers_are_scored_once_though_steps_are_trained_again(stages):
     assert [line["step"] for line in lines] == [0, 1, 2, 3, 4, 5]
     first = lines[0]["groups"][0]
     assert set(first) == {"record", "kind", "question", "answers"}
-    assert set(first["answers"][0]) == {"text", "finish", "rewards", "critique", "tokens"}
+    assert set(first["answers"][0]) == {
+        "text",
+        "finish",
+        "rewards",
+        "critique",
+        "tokens",
+        "stop",
+    }
     assert first["answers"][0]["critique"].startswith("It has ")
 
 
@@ -340,8 +373,7 @@ def test_what_vllm_tells_is_what_tokens_are_weighed_by(stages, monkeypatch):
     monkeypatch.setattr(fake["vllm"], "LLM", Surer)
     loose = stages.run("loose", engine=VLLM, objective={"importance_cap": 10})
     cut = stages.run("cut", engine=VLLM, objective={"importance_cap": 1.5})
-    # A stop token is not weighed, so the mean lies a little below.
-    assert 1.8 < metrics(loose)[0]["importance"] <= 2.001
+    assert metrics(loose)[0]["importance"] == pytest.approx(2.0, abs=1e-3)
     assert metrics(cut)[0]["importance"] <= 1.501
 
 

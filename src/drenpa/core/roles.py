@@ -39,12 +39,15 @@ class Draft:
     logprobs: the log-probability of each sampled token, and of the stop token last when `finish` is
               "stop", under the distribution at `temperature` before top-k, top-p and min-p.
     finish:   "stop" when the model ended by itself, "length" when the limit cut it.
+    stop:     the stop token that was drawn, of the several that a model may have; empty when the
+              limit cut it, and from a server that tells no tokens.
     """
 
     text: str
     tokens: tuple[int, ...]
     logprobs: tuple[float, ...]
     finish: Finish
+    stop: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

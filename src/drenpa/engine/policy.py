@@ -141,7 +141,11 @@ class Policy:
         return [
             [
                 Draft(
-                    room.chat.decode(row.tokens), tuple(row.tokens), tuple(row.logprobs), row.finish
+                    room.chat.decode(row.tokens),
+                    tuple(row.tokens),
+                    tuple(row.logprobs),
+                    row.finish,
+                    row.stop,
                 )
                 for row in group_rows
             ]

@@ -32,12 +32,14 @@ class SampledRow:
     finish:        "stop" when a stop token was drawn, "length" when `max_new_tokens` cut the row.
     closing_state: [H] float32 final hidden state at `close_id`, fed after the last of `tokens`;
                    None without one.
+    stop:          the stop token that was drawn; empty when the row was cut.
     """
 
     tokens: list[int]
     logprobs: list[float]
     finish: Finish
     closing_state: Tensor | None
+    stop: tuple[int, ...] = ()
 
 
 @dataclass
@@ -215,7 +217,7 @@ class _Run:
         row = live.row
         row.logprobs.append(logprob)
         if token in self._stop_ids:
-            row.finish, live.ended = "stop", True
+            row.finish, row.stop, live.ended = "stop", (token,), True
         else:
             row.tokens.append(token)
             live.ended = len(row.tokens) == self._sampling.max_new_tokens

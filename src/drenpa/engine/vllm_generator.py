@@ -141,8 +141,8 @@ class VllmGenerator:
         logprobs = tuple(
             float(told[token].logprob) for token, told in zip(tokens, output.logprobs, strict=True)
         )
-        written = tokens[:-1] if stopped else tokens
-        return Draft(chat.decode(written), written, logprobs if keep else (), finish)
+        written, stop = (tokens[:-1], tokens[-1:]) if stopped else (tokens, ())
+        return Draft(chat.decode(written), written, logprobs if keep else (), finish, stop)
 
 
 def _vllm() -> Any:

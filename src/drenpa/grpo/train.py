@@ -325,20 +325,14 @@ def _micro_batch(
     for place in places:
         kept = pushes.kept[place]
         prompt = policy.prompt_ids(answers.records[kept].question)
-        end = policy.language_model.chat.end_id
         groups.append(
             PrefixGroup(
                 prompt[:-1],
-                tuple(
-                    (prompt[-1], *draft.tokens, *((end,) if draft.finish == "stop" else ()))
-                    for draft in answers.drafts[kept]
-                ),
+                tuple((prompt[-1], *d.tokens, *d.stop) for d in answers.drafts[kept]),
             )
         )
-        for draft in answers.drafts[kept] if corrected else ():
-            # Which stop token it drew is not told, and the row ends with the chat's own.
-            stop = (math.nan,) if draft.finish == "stop" else ()
-            sampled.append(torch.tensor((*draft.logprobs[: len(draft.tokens)], *stop)))
+        if corrected:
+            sampled += [torch.tensor(draft.logprobs) for draft in answers.drafts[kept]]
     device = policy.language_model.device
     sampled_NT = None
     if corrected:
@@ -433,7 +427,13 @@ class _Samples:
             records=tuple(records),
             drafts=tuple(
                 tuple(
-                    Draft(a["text"], tuple(a["tokens"]), tuple(a.get("logprobs", ())), a["finish"])
+                    Draft(
+                        a["text"],
+                        tuple(a["tokens"]),
+                        tuple(a.get("logprobs", ())),
+                        a["finish"],
+                        tuple(a["stop"]),
+                    )
                     for a in group
                 )
                 for group in groups
@@ -461,6 +461,7 @@ class _Samples:
                     },
                     "critique": answers.critiques[place][g],
                     "tokens": list(draft.tokens),
+                    "stop": list(draft.stop),
                     **({"logprobs": list(draft.logprobs)} if self._logprobs else {}),
                 }
                 for g, draft in enumerate(answers.drafts[place])
