@@ -91,7 +91,7 @@ class TrainConfig(Config):
     weight_decay: NotNegative = 0.0
     max_grad_norm: Positive = 1.0
     micro_batch: Count = (
-        4  # groups in one forward and backward; it changes memory, never the gradient
+        4  # groups in one forward and backward; it changes memory, and the gradient by rounding
     )
     gradient_checkpointing: bool = False
     checkpoint_every: Count = 25  # steps

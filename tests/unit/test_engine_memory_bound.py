@@ -12,6 +12,7 @@ from drenpa.config import EngineConfig, LoraConfig
 from drenpa.core import machine
 from drenpa.core.errors import ConfigError
 from drenpa.core.roles import Sampling
+from drenpa.engine import memory_bound
 from drenpa.engine.adapters import add_adapter, recompute_activations
 from drenpa.engine.logprobs import next_token_logprobs
 from drenpa.engine.memory_bound import (
@@ -21,6 +22,7 @@ from drenpa.engine.memory_bound import (
     Parts,
     _kept_bytes,
     _kept_for_backward,
+    bounded_as_begun,
     decode_limits,
     decode_parts,
     memory_limit,
@@ -223,6 +225,44 @@ def test_without_a_bound_most_of_the_free_memory_may_be_held() -> None:
     assert 0 < limit < total
     assert memory_limit(ENGINE, CPU) == limit
     assert memory_limit(within(2e9), CPU) == 2e9
+
+
+def limits_in(folder, engine=ENGINE) -> list[tuple[float, int]]:
+    """What a stage in this folder is bounded by, and how many rows it would decode."""
+    seen = []
+
+    def work(_folder):
+        seen.append(
+            (memory_limit(engine, CPU), decode_limits(tiny_model(), engine, GROUPS, SAMPLING).rows)
+        )
+        return {}
+
+    bounded_as_begun(work)(folder)
+    return seen
+
+
+def test_a_stage_that_goes_on_is_bounded_by_what_was_free_when_it_began(tmp_path, capsys) -> None:
+    began = memory_limit(ENGINE, CPU)
+    assert limits_in(tmp_path) == [(began, 8)]
+    (kept,) = (tmp_path / "scratch").iterdir()
+    needed = decode_parts(tiny_model(), ENGINE, Extent.of(GROUPS), SAMPLING, rows=5).total
+    kept.write_text(json.dumps(needed))
+
+    assert limits_in(tmp_path) == [(needed, 5)]
+    assert memory_limit(ENGINE, CPU) == began  # outside the stage
+    assert limits_in(tmp_path, within(9e11)) == [(9e11, 8)]
+    assert capsys.readouterr().err == ""
+
+
+def test_a_stage_that_began_with_more_than_is_free_now_is_told_once(
+    tmp_path, capsys, monkeypatch
+) -> None:
+    limits_in(tmp_path)
+    monkeypatch.setattr(memory_bound, "_free_memory", lambda device: 5e8)
+
+    assert [rows for _, rows in limits_in(tmp_path) + limits_in(tmp_path)] == [8, 8]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("engine.memory_gb: 0.50 GB may be held now, and this stage goes on with")
 
 
 def test_this_process_holds_memory() -> None:

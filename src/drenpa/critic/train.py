@@ -67,7 +67,7 @@ from drenpa.engine.loop import (
     share_of_process,
     train_loop,
 )
-from drenpa.engine.memory_bound import Extent, micro_batch_limit
+from drenpa.engine.memory_bound import Extent, bounded_as_begun, micro_batch_limit
 from drenpa.engine.models import context_of
 from drenpa.engine.policy import MODEL, model_folders
 from drenpa.engine.prefix import PrefixGroup
@@ -180,7 +180,7 @@ def plan_train_critic(
         config=described,
         inputs=inputs,
         rooms=("engine", "critic"),
-        work=work,
+        work=bounded_as_begun(work),
         distributed=True,
     )
 

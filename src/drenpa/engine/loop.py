@@ -7,7 +7,8 @@ no algorithm. What it is made of is Accelerate's (processes, state, trackers), t
 
 A stream is deterministic in the step and the weights: all randomness is seeded from the recipe's
 seed and the step. So a killed run goes on from its last checkpoint to the very weights that an
-unbroken run reaches.
+unbroken run reaches, on the same machine and cut into the same micro-batches
+(`memory_bound.bounded_as_begun`).
 """
 
 from __future__ import annotations

@@ -6,16 +6,21 @@ passes), keys and values of the rows that are decoded, the logits of one chunk, 
 arrays of one layer. Decoded rows and micro-batches are made as large as the bound allows and no
 larger than the recipe asks; what does not fit one at a time is refused.
 
-The results depend on it by rounding alone.
+The results depend on it by rounding alone, and where an adapter drops out (`lora.dropout`) by the
+masks, which are drawn for each micro-batch. So a stage that goes on is bounded by the memory that
+was free when it began.
 """
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,8 +28,10 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from drenpa.config import EngineConfig
+from drenpa.core.artefacts import SCRATCH, Work, write_text
 from drenpa.core.errors import ConfigError
 from drenpa.core.machine import give_freed_memory_back, machine_memory, resident_memory
+from drenpa.core.progress import tell
 from drenpa.core.roles import Sampling
 from drenpa.engine.adapters import matrix_precision, trainable_parameters
 from drenpa.engine.attend import BLOCK_ELEMENTS
@@ -115,13 +122,39 @@ def memory_limit(engine: EngineConfig, device: torch.device) -> float:
     """Return how many bytes a process may hold: on CUDA of the device, else of the machine.
 
     Without `memory_gb`, what this process holds plus four fifths of what is free, both as they were
-    at the first call; processes of one launcher share the machine. With it, freed arrays go back to
-    the system at once, which on CPU costs about half the speed of training.
+    at the first call, or in a stage that goes on (`bounded_as_begun`) when it began; processes of
+    one launcher share the machine. With it, freed arrays go back to the system at once, which on
+    CPU costs about half the speed of training.
     """
     if engine.memory_gb is not None:
         give_freed_memory_back()  # or what was freed would count
         return engine.memory_gb * 1e9
-    return _free_memory(device)
+    file = _BEGUN.get()
+    if file is None:
+        return _free_memory(device)
+    if not file.is_file():
+        write_text(file, json.dumps(_free_memory(device)))
+    return float(json.loads(file.read_text(encoding="utf-8")))
+
+
+_BEGUN: ContextVar[Path | None] = ContextVar("begun", default=None)
+
+
+def bounded_as_begun(work: Work) -> Work:
+    """Return a stage's work, bounded whenever it goes on as when it began.
+
+    The bound is kept under the stage's `scratch/`, one for each process of a launcher.
+    """
+
+    def bounded(out: Path) -> Mapping[str, Any]:
+        rank = os.environ.get("RANK", "0")
+        token = _BEGUN.set(out / SCRATCH / f"memory-{rank}.json")
+        try:
+            return work(out)
+        finally:
+            _BEGUN.reset(token)
+
+    return bounded
 
 
 @lru_cache
@@ -149,7 +182,7 @@ def decode_limits(
     what = (
         f"one row of {extent.prefix + extent.suffix} tokens with {sampling.max_new_tokens} new ones"
     )
-    rows = _largest(asked, parts, memory_limit(engine, backbone.device), what)
+    rows = _largest(asked, parts, engine, backbone.device, what)
     shares = _shares(backbone, engine, extent, sampling.max_new_tokens + 1)
     return DecodeLimits(rows, _tokens_held(extent, sampling, rows, shares))
 
@@ -201,7 +234,7 @@ def micro_batch_limit(
         return update_parts(model, engine, extent, groups, kept=kept, others=others)
 
     what = f"one group of {extent.rows} rows, {extent.prefix} shared and {extent.suffix} own tokens"
-    return _largest(asked, parts, memory_limit(engine, backbone_of(model).device), what)
+    return _largest(asked, parts, engine, backbone_of(model).device, what)
 
 
 def update_parts(
@@ -241,15 +274,35 @@ def update_parts(
     return Parts(*_fixed(model, others), activations=activations, head=head, passing=passing)
 
 
-def _largest(asked: int, parts: Callable[[int], Parts], limit: float, what: str) -> int:
+def _largest(
+    asked: int,
+    parts: Callable[[int], Parts],
+    engine: EngineConfig,
+    device: torch.device,
+    what: str,
+) -> int:
+    limit = memory_limit(engine, device)
     for count in range(asked, 0, -1):
-        if parts(count).total <= limit:
+        total = parts(count).total
+        if total <= limit:
+            if engine.memory_gb is None and total > _free_memory(device):
+                _tell_scarce(limit, _free_memory(device))
             return count
     needed = parts(1)
     raise ConfigError(
         f"engine.memory_gb: {limit / 1e9:.2f} GB do not hold {what}, which may take "
         f"{needed.total / 1e9:.2f} ({needed}); raise it, take shorter rows or a smaller group, set "
         "train.gradient_checkpointing, or take a smaller model"
+    )
+
+
+@lru_cache
+def _tell_scarce(begun: float, now: float) -> None:
+    """Say once that a stage goes on with what may not fit any more."""
+    tell(
+        f"engine.memory_gb: {now / 1e9:.2f} GB may be held now, and this stage goes on with the "
+        f"rows and groups at once that it began with under {begun / 1e9:.2f}; free some, or set it "
+        "to take fewer"
     )
 
 

@@ -39,7 +39,7 @@ from drenpa.engine.loop import (
     share_of_process,
     train_loop,
 )
-from drenpa.engine.memory_bound import Extent, micro_batch_limit
+from drenpa.engine.memory_bound import Extent, bounded_as_begun, micro_batch_limit
 from drenpa.engine.models import context_of, pick_dtype, resolve_model, writing_weights
 from drenpa.engine.policy import MODEL
 from drenpa.engine.prefix import Attention, PrefixGroup, suffix_states
@@ -210,7 +210,7 @@ def plan_finetune(
         config=described,
         inputs={"corpus": as_input(corpus), "model": file_input(folder)},
         rooms=("engine", "finetune"),
-        work=work,
+        work=bounded_as_begun(work),
         distributed=True,
     )
 

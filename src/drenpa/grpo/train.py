@@ -54,7 +54,7 @@ from drenpa.engine.loop import (
     share_of_process,
     train_loop,
 )
-from drenpa.engine.memory_bound import Extent, micro_batch_limit
+from drenpa.engine.memory_bound import Extent, bounded_as_begun, micro_batch_limit
 from drenpa.engine.models import writing_weights
 from drenpa.engine.policy import MODEL, LanguageModel, Policy, model_folders
 from drenpa.engine.prefix import PrefixGroup, suffix_states
@@ -237,7 +237,7 @@ def plan_reinforce(
         },
         inputs=inputs,
         rooms=("engine", "grpo", "critic"),
-        work=work,
+        work=bounded_as_begun(work),
         distributed=True,
     )
 
