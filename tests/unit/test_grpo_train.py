@@ -291,6 +291,18 @@ def test_a_stage_goes_on_with_the_adapter_of_the_one_before(stages):
     assert metrics(none)[0]["kl"] > 1e-6
 
 
+def test_a_stage_drops_out_its_own_share_of_the_adapter_it_goes_on_with(stages):
+    made = stages.run("one")
+    for drops in (0.5, 0.0):
+        lora = LoraConfig(rank=2, alpha=4, dropout=drops)
+        changes = {"start": made, "steps": 1, "reset_reference": True, "train": {"lora": lora}}
+        made = stages.run(f"drops-{drops}", **changes)
+        # The reference is at rest: at the first step only dropout lets the two differ.
+        assert (metrics(made)[0]["kl"] > 1e-6) == (drops > 0)
+        entries = json.loads((made.path / "model" / "adapter_config.json").read_text())
+        assert entries["lora_dropout"] == drops
+
+
 def test_after_a_reset_the_divergence_is_from_where_the_stage_began(stages):
     one = stages.run("one")
 

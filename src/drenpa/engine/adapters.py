@@ -109,6 +109,14 @@ def load_adapter(model: Any, folder: Path, name: str, *, trainable: bool = False
     return model
 
 
+def set_dropout(model: Any, name: str, share: float) -> None:
+    """Let one adapter drop out another share than it was loaded with."""
+    model.peft_config[name].lora_dropout = share
+    for layer in model.modules():
+        if name in getattr(layer, "lora_dropout", ()):
+            layer.lora_dropout[name] = nn.Dropout(share) if share else nn.Identity()
+
+
 def save_adapter(model: Any, name: str, folder: Path, *, base: Path) -> None:
     """Write one adapter as an ordinary peft folder that names its base model's folder."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -41,6 +41,7 @@ from drenpa.engine.adapters import (
     recompute_activations,
     save_adapter,
     seed_of,
+    set_dropout,
     use_adapter,
 )
 from drenpa.engine.logprobs import TokenLogprobs, next_token_logprobs
@@ -296,6 +297,7 @@ def _load_networks(
         model = add_adapter(model, stage.train.lora, "policy", seed=seed)
     else:
         model = load_adapter(model, start_adapter, "policy", trainable=True)
+        set_dropout(model, "policy", stage.train.lora.dropout)
         if stage.reset_reference:
             model = load_adapter(model, start_adapter, "reference")
             reference_adapter = "reference"
