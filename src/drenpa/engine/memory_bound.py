@@ -49,6 +49,7 @@ _HEAD_BYTES = 16  # a vocabulary entry of one position: logits twice, probabilit
 _DRAW_BYTES = 16  # likewise where a token is drawn
 _SORT_BYTES = 56  # further, where top-p sorts the vocabulary in float64
 _TILE_COPIES = 8  # attention weights, their gradients, and contiguous copies of both
+_KEPT_COPIES = 3  # weights, mask and product of a layer that keeps them for the backward pass
 # Passing arrays of one layer, as counts of [tokens, width]: twice the forward's in the backward.
 _WIDE_COPIES, _HIDDEN_COPIES = 5, 8
 
@@ -183,7 +184,7 @@ def decode_limits(
         f"one row of {extent.prefix + extent.suffix} tokens with {sampling.max_new_tokens} new ones"
     )
     rows = _largest(asked, parts, engine, backbone.device, what)
-    shares = _shares(backbone, engine, extent, sampling.max_new_tokens + 1)
+    shares = _shares(backbone, engine, extent, more=sampling.max_new_tokens + 1)
     return DecodeLimits(rows, _tokens_held(extent, sampling, rows, shares))
 
 
@@ -193,7 +194,7 @@ def decode_parts(
     """Return the bound of a run that decodes `rows` rows of groups of this extent at once."""
     backbone = backbone_of(model)
     config, each = backbone.config, _bytes_each(backbone, engine)
-    shares = _shares(backbone, engine, extent, sampling.max_new_tokens + 1)
+    shares = _shares(backbone, engine, extent, more=sampling.max_new_tokens + 1)
     a_token = config.num_hidden_layers * _key_value_width(config) * each
     held = _tokens_held(extent, sampling, rows, shares)
     groups = -(-rows // extent.rows)
@@ -253,24 +254,27 @@ def update_parts(
     backbone = backbone_of(model)
     config, each = backbone.config, _bytes_each(backbone, engine)
     once, a_token = kept or _kept_for_backward(model, engine)
-    shares = _shares(backbone, engine, extent, 0)
+    shares = _shares(backbone, engine, extent, training=True)
     tokens = groups * (
         extent.prefix + extent.rows * extent.suffix
         if shares
         else extent.rows * (extent.prefix + extent.suffix)
     )
     suffixes = groups * extent.rows * extent.suffix
+    layers = config.num_hidden_layers
+    weights = _weights_at_once(config, extent, each, extent.rows, shares)
+    keeping = 0 if shares or not _keeps_weights(config) else layers
     if _recomputes(backbone):
-        layers = config.num_hidden_layers
         once, a_token = once / layers, config.hidden_size * each * layers + a_token / layers
+        keeping = min(keeping, 1)
     head = min(CHUNK_TOKENS, suffixes) * config.vocab_size * _HEAD_BYTES
     if any(p.requires_grad for p in backbone.head.parameters()):
         head += 2 * config.vocab_size * config.hidden_size * 4
         head += min(KEPT_BYTES, suffixes * config.vocab_size * each)
     # Beside the layers': hidden states on the grid of rows, and what the head pulls them by.
     activations = once + tokens * a_token + suffixes * 4 * config.hidden_size * each
-    tiles = _weights_at_once(config, extent, each, extent.rows, shares) * _TILE_COPIES
-    passing = 2 * _passing(config, tokens, each) + tiles
+    activations += keeping * groups * weights * _KEPT_COPIES
+    passing = 2 * _passing(config, tokens, each) + weights * _TILE_COPIES
     return Parts(*_fixed(model, others), activations=activations, head=head, passing=passing)
 
 
@@ -326,9 +330,25 @@ def _tokens_held(extent: Extent, sampling: Sampling, rows: int, shares: bool) ->
     return -(-rows // places) * (extent.prefix + places * (own + ROOM))
 
 
-def _shares(backbone: Backbone, engine: EngineConfig, extent: Extent, more: int) -> bool:
+def _shares(
+    backbone: Backbone,
+    engine: EngineConfig,
+    extent: Extent,
+    *,
+    more: int = 0,
+    training: bool = False,
+) -> bool:
     longest = extent.prefix + extent.suffix + more
-    return engine.attention == "shared" and why_unshared(backbone, longest) is None
+    if engine.attention == "plain":
+        return False
+    return why_unshared(backbone, longest, training=training) is None
+
+
+def _keeps_weights(config: Any) -> bool:
+    """Say whether the plain path keeps every layer's attention weights for the backward pass: where
+    it drops some out, or computes them one by one."""
+    dropout: float | None = getattr(config, "attention_dropout", None)
+    return bool(dropout) or str(config._attn_implementation).endswith("eager")
 
 
 def _weights_at_once(config: Any, extent: Extent, each: int, rows: int, shares: bool) -> float:

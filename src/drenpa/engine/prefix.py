@@ -91,7 +91,7 @@ def suffix_states(
 def can_share(backbone: Backbone, groups: Sequence[PrefixGroup], more_tokens: int = 0) -> bool:
     """Tell whether the model can share prefixes of rows that grow by `more_tokens`, or warn."""
     longest = max(len(g.prefix) + len(suffix) for g in groups for suffix in g.suffixes)
-    reason = why_unshared(backbone, longest + more_tokens)
+    reason = why_unshared(backbone, longest + more_tokens, training=backbone.trunk.training)
     if reason is not None:
         warn_unshared(type(backbone.trunk).__name__, reason)
     return reason is None

@@ -54,8 +54,11 @@ class Layout(Protocol):
         ...
 
 
-def why_unshared(backbone: Backbone, longest: int) -> str | None:
-    """Return why rows of `longest` tokens cannot share prefixes in this model, or None."""
+def why_unshared(backbone: Backbone, longest: int, *, training: bool) -> str | None:
+    """Return why rows of `longest` tokens cannot share prefixes in this model, or None.
+
+    training: whether it is asked of a model in training mode, in which some drop out.
+    """
     trunk, config = backbone.trunk, backbone.config
     if not getattr(trunk, "_supports_attention_backend", False):
         return "its attention cannot be replaced"
@@ -79,7 +82,7 @@ def why_unshared(backbone: Backbone, longest: int) -> str | None:
     if getattr(config, "use_bidirectional_attention", False) or not causal:
         return "its attention looks ahead"
     dropout: float | None = getattr(config, "attention_dropout", None)
-    if trunk.training and dropout:
+    if training and dropout:
         return "it drops attention weights in training"
     ropes = getattr(config, "rope_parameters", None) or {}
     for rope in [ropes, *(r for r in ropes.values() if isinstance(r, dict))]:
