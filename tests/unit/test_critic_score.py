@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from drenpa.config import EngineConfig, LoraConfig
-from drenpa.core.errors import ArtefactError, ModelError
+from drenpa.core.errors import ArtefactError, ConfigError, ModelError
 from drenpa.core.prompts import Prompt, load_prompt
 from drenpa.core.roles import Scorer
 from drenpa.critic.layout import Layout
@@ -68,6 +68,12 @@ def test_a_critic_is_a_scorer_of_every_answer_the_empty_one_too(critic):
     assert len({round(reward, 5) for row in scores.rewards for reward in row}) == 5
     assert [len(row) for row in scores.critiques] == [4, 1]
     assert scores.seconds > 0
+
+
+def test_rows_that_memory_does_not_hold_are_not_reread(tiny_folder):
+    tight = make_critic(tiny_folder(), engine=ENGINE.model_copy(update={"memory_gb": 0.5}))
+    with pytest.raises(ConfigError, match=r"one group of 4 rows, \d+ shared"):
+        tight.reread(QUESTIONS, ANSWERS, [[()] * len(row) for row in ANSWERS])
 
 
 def test_it_tells_how_many_critiques_are_written_where_it_is_asked_to(critic, capsys):

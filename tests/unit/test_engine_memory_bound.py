@@ -25,8 +25,11 @@ from drenpa.engine.memory_bound import (
     bounded_as_begun,
     decode_limits,
     decode_parts,
+    loaded_beside,
     memory_limit,
     micro_batch_limit,
+    read_limit,
+    read_parts,
     update_parts,
 )
 from drenpa.engine.prefix import PrefixGroup, suffix_states
@@ -159,6 +162,46 @@ def test_decoding_holds_no_more_than_its_bound() -> None:
     peak = live_peak(lambda: sample(model, groups, sampling, stop_ids=[]))
     bound = parts.total - parts.weights - parts.libraries
     assert peak <= bound <= 5 * peak
+
+
+@pytest.mark.parametrize("attention", ["shared", "plain"])
+def test_reading_holds_no_more_than_its_bound(attention) -> None:
+    model = tiny_model("llama", hidden_size=64, intermediate_size=128, vocab_size=600)
+    engine = ENGINE.model_copy(update={"attention": attention})
+    groups = groups_of(4, 48, 4, 33)
+
+    @torch.no_grad()
+    def read() -> None:
+        next_token_logprobs(model, suffix_states(model, groups, attention=attention))
+
+    parts = read_parts(model, engine, Extent.of(groups), len(groups))
+    peak = live_peak(read)
+    bound = parts.total - parts.weights - parts.optimiser - parts.libraries
+    assert peak <= bound <= 5 * peak
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_as_many_groups_are_read_as_fit(count) -> None:
+    model = tiny_model()
+    needed = read_parts(model, ENGINE, Extent.of(GROUPS), count).total
+    assert read_limit(model, within(needed + 1), GROUPS, 2) == count
+    with pytest.raises(ConfigError, match="one group of 4 rows, 5 shared and 1 own tokens"):
+        read_limit(model, within(5e8), GROUPS, 2)
+
+
+def test_what_is_loaded_beside_counts_with_the_moments_of_what_of_it_is_trained() -> None:
+    model, other = tiny_model().requires_grad_(False), trained(seed=1)
+    trainable = sum(p.numel() for p in other.parameters() if p.requires_grad)
+
+    def parts() -> Parts:
+        return decode_parts(model, ENGINE, Extent.of(GROUPS), SAMPLING, rows=1)
+
+    alone = parts()
+    with loaded_beside(other, model):
+        beside = parts()
+    assert beside.weights - alone.weights >= sum(4 * p.numel() for p in other.parameters())
+    assert (alone.optimiser, beside.optimiser) == (0, 12 * trainable)
+    assert parts() == alone
 
 
 @pytest.mark.parametrize("rows", [1, 2, 5, 8])

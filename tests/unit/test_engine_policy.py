@@ -11,10 +11,11 @@ from tests.tiny import END_OF_TEXT
 
 from drenpa.config import EngineConfig, LoraConfig
 from drenpa.core.artefacts import Plan, as_input, run_plan
-from drenpa.core.errors import ArtefactError, DataError, ModelError
+from drenpa.core.errors import ArtefactError, ConfigError, DataError, ModelError
 from drenpa.core.roles import Sampling
 from drenpa.engine.adapters import add_adapter, load_backbone, save_adapter
 from drenpa.engine.logprobs import next_token_logprobs
+from drenpa.engine.memory_bound import Extent, read_parts
 from drenpa.engine.policy import LanguageModel, load_policy, model_folders
 from drenpa.engine.prefix import PrefixGroup, suffix_states
 
@@ -159,6 +160,34 @@ def test_a_continuations_logprob_is_the_sum_over_its_tokens_in_the_whole_text(po
             for place in range(ids.shape[1] - count, ids.shape[1])
         )
         assert total == pytest.approx(expected, abs=1e-4)
+
+
+def test_little_memory_changes_no_logprob_and_too_little_is_refused(policy):
+    room = policy.language_model
+    pairs = [(f"Context {n}", f" and {n} more") for n in range(5)]
+
+    def within(memory):
+        engine = ENGINE.model_copy(update={"memory_gb": memory / 1e9})
+        return LanguageModel(room.model, room.tokenizer, engine).logprobs(pairs)
+
+    one = read_parts(room.model, ENGINE, Extent(10, 1, 12), 1).total + 1
+    assert [n for _, n in within(one)] == [n for _, n in room.logprobs(pairs)]
+    assert [x for x, _ in within(one)] == pytest.approx([x for x, _ in room.logprobs(pairs)])
+    with pytest.raises(ConfigError, match="one group of 1 rows"):
+        within(one / 2)
+
+
+def test_texts_that_the_model_cannot_read_are_named_with_the_numbers(policy):
+    room = policy.language_model
+    fits = "x" * (room.context - 2)
+
+    ((total, tokens),) = room.logprobs([(fits, "y")])
+    assert (tokens, math.isfinite(total)) == (1, True)
+    with pytest.raises(DataError) as caught:
+        room.logprobs([("x" + fits, "y"), ("short", "y"), ("", "z" + fits + "yz")])
+
+    assert len(caught.value.faults) == 2
+    assert f"it is 513 tokens, and the model reads {room.context}" in caught.value.faults[0]
 
 
 def test_logprobs_do_not_depend_on_what_else_is_asked(policy):

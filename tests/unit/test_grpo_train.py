@@ -12,15 +12,18 @@ import torch
 from safetensors.torch import load_file
 from tests.fakes import FakeScorer
 from tests.tiny import END_OF_TEXT
+from tests.tiny_models import tiny_model
 from tests.vllm_fake import fake_vllm
+from torch import nn
 
 from drenpa.config import EngineConfig, LoraConfig, StageConfig
 from drenpa.core.artefacts import Plan, as_input, journal_lines, run_plan, write_rows
 from drenpa.core.errors import ConfigError, DataError, ModelError, ScoringError
 from drenpa.core.knowledge import KINDS
 from drenpa.core.records import Record
-from drenpa.core.roles import Draft
+from drenpa.core.roles import Draft, Sampling
 from drenpa.engine.adapters import load_backbone
+from drenpa.engine.memory_bound import Extent, decode_parts
 from drenpa.engine.policy import load_policy
 from drenpa.grpo.objective import Objective
 from drenpa.grpo.rollout import Answers, make_pushes
@@ -249,6 +252,21 @@ def test_answers_are_scored_once_though_steps_are_trained_again(stages):
         "stop",
     }
     assert first["answers"][0]["critique"].startswith("It has ")
+
+
+def test_what_a_stage_has_loaded_counts_whatever_it_decodes(stages):
+    class Heavy(FakeScorer):
+        model = nn.Linear(1000, 1000)
+
+        def score(self, questions, answers):
+            parts = decode_parts(tiny_model(), ENGINE, Extent(1, 1, 1), Sampling(), rows=1)
+            self.weights = parts.weights
+            return super().score(questions, answers)
+
+    scorer = Heavy(reward=letters)
+    stages.run("heavy", scorer)
+
+    assert scorer.weights > 4 * 1000 * 1000
 
 
 def test_groups_with_an_unscored_answer_are_counted_and_the_others_go_on(stages):

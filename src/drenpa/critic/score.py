@@ -36,7 +36,7 @@ from drenpa.engine.adapters import (
 )
 from drenpa.engine.chat import Chat
 from drenpa.engine.loop import in_chunks
-from drenpa.engine.memory_bound import decode_limits
+from drenpa.engine.memory_bound import decode_limits, read_limit
 from drenpa.engine.models import resolve_model
 from drenpa.engine.policy import MODEL, LanguageModel
 from drenpa.engine.prefix import PrefixGroup
@@ -166,6 +166,8 @@ class Critic:
         """Return [Q][G] scores that the answers get with the given critiques, as token ids.
 
         An empty critique is none: the score is read right after the cue.
+
+        raises: ConfigError when memory does not hold one question's rows.
         """
         scores = [[math.nan] * len(row) for row in answers]
         places: list[tuple[int, int]] = []
@@ -173,8 +175,13 @@ class Critic:
         for number, asked, reads in self._readable(questions, answers):
             places += [(number, place) for place in range(len(reads))]
             groups.append(self.layout.group(asked, reads, critiques[number]))
+        together = self._together(groups)
         with self._working():
-            found = [s for part in _parts(groups) for s in self.model.read(part).scores_N.tolist()]
+            found = [
+                score
+                for part in in_chunks(groups, together)
+                for score in self.model.read(part).scores_N.tolist()
+            ]
         for (number, place), score in zip(places, found, strict=True):
             scores[number][place] = score
         return scores
@@ -188,6 +195,13 @@ class Critic:
             if row and asked.room > 0:
                 yield number, asked, [self.layout.read(asked, answer) for answer in row]
 
+    def _together(self, groups: Sequence[PrefixGroup]) -> int:
+        """Return how many groups are read at once: about `REREAD_ROWS` rows, or what fits."""
+        if not groups:
+            return 1
+        asked = max(1, REREAD_ROWS // max(len(group.suffixes) for group in groups))
+        return read_limit(self.model.model, self.engine, groups, asked)
+
     @contextmanager
     def _working(self) -> Iterator[None]:
         """Switch to the critic's adapter in eval mode; put back what was there before."""
@@ -198,12 +212,6 @@ class Critic:
             matrix_precision(self.engine, self.model.head.weight.device),
         ):
             yield
-
-
-def _parts(groups: Sequence[PrefixGroup]) -> Iterator[Sequence[PrefixGroup]]:
-    """Yield runs of groups with about `REREAD_ROWS` rows each."""
-    widest = max((len(group.suffixes) for group in groups), default=1)
-    yield from in_chunks(groups, max(1, REREAD_ROWS // widest))
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,9 @@ class Extent:
     rows: int
     suffix: int
 
+    def __str__(self) -> str:
+        return f"one group of {self.rows} rows, {self.prefix} shared and {self.suffix} own tokens"
+
     @classmethod
     def of(cls, groups: Sequence[PrefixGroup]) -> Extent:
         """Return the extent that holds all the groups."""
@@ -216,6 +219,38 @@ def decode_parts(
     )
 
 
+def read_limit(
+    model: nn.Module, engine: EngineConfig, groups: Sequence[PrefixGroup], asked: int
+) -> int:
+    """Return how many of these groups one pass without gradients may read: `asked`, or fewer.
+
+    raises: ConfigError when not even one fits.
+    """
+    extent = Extent.of(groups)
+
+    def parts(count: int) -> Parts:
+        return read_parts(model, engine, extent, count)
+
+    return _largest(asked, parts, engine, backbone_of(model).device, str(extent))
+
+
+def read_parts(model: nn.Module, engine: EngineConfig, extent: Extent, groups: int) -> Parts:
+    """Return the bound of a pass without gradients that tells log-probabilities of these groups."""
+    backbone = backbone_of(model)
+    config, each = backbone.config, _bytes_each(backbone, engine)
+    shares = _shares(backbone, engine, extent)
+    tokens = _tokens_read(extent, groups, shares)
+    suffixes = groups * extent.rows * extent.suffix
+    weights = _weights_at_once(config, extent, each, groups * extent.rows, shares)
+    return Parts(
+        *_fixed(model),
+        # Of all tokens, on the grid of rows, and those that reach the head.
+        activations=(tokens + 2 * suffixes) * config.hidden_size * 4.0,
+        head=min(CHUNK_TOKENS, suffixes) * config.vocab_size * _HEAD_BYTES,
+        passing=_passing(config, tokens, each) + weights * 2,
+    )
+
+
 def micro_batch_limit(
     model: nn.Module,
     engine: EngineConfig,
@@ -234,8 +269,7 @@ def micro_batch_limit(
     def parts(groups: int) -> Parts:
         return update_parts(model, engine, extent, groups, kept=kept, others=others)
 
-    what = f"one group of {extent.rows} rows, {extent.prefix} shared and {extent.suffix} own tokens"
-    return _largest(asked, parts, engine, backbone_of(model).device, what)
+    return _largest(asked, parts, engine, backbone_of(model).device, str(extent))
 
 
 def update_parts(
@@ -255,11 +289,7 @@ def update_parts(
     config, each = backbone.config, _bytes_each(backbone, engine)
     once, a_token = kept or _kept_for_backward(model, engine)
     shares = _shares(backbone, engine, extent, training=True)
-    tokens = groups * (
-        extent.prefix + extent.rows * extent.suffix
-        if shares
-        else extent.rows * (extent.prefix + extent.suffix)
-    )
+    tokens = _tokens_read(extent, groups, shares)
     suffixes = groups * extent.rows * extent.suffix
     layers = config.num_hidden_layers
     weights = _weights_at_once(config, extent, each, extent.rows, shares)
@@ -310,15 +340,37 @@ def _tell_scarce(begun: float, now: float) -> None:
     )
 
 
+_BESIDE: ContextVar[tuple[nn.Module, ...]] = ContextVar("beside", default=())
+
+
+@contextmanager
+def loaded_beside(*networks: nn.Module) -> Iterator[None]:
+    """Count these networks, and the moments of what of them is trained, in every bound within the
+    block, whichever of them it is for."""
+    token = _BESIDE.set(networks)
+    try:
+        yield
+    finally:
+        _BESIDE.reset(token)
+
+
 def _fixed(model: nn.Module, others: Sequence[Any] = ()) -> tuple[float, float, float]:
     """Return the bytes of weights, of gradients and moments, and of the libraries."""
     tensors: dict[int, Tensor] = {}
-    for network in (model, *others):
+    trainables: dict[int, int] = {}
+    for network in (model, *others, *_BESIDE.get()):
         for tensor in (*network.parameters(), *network.buffers()):
             tensors[tensor.data_ptr()] = tensor
+        trainables |= {p.data_ptr(): p.numel() for _, p in trainable_parameters(network)}
     weights = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-    trained = sum(parameter.numel() for _, parameter in trainable_parameters(model))
+    trained = sum(trainables.values())
     return float(weights), float(_OPTIMISER_BYTES * trained), LIBRARY_BYTES
+
+
+def _tokens_read(extent: Extent, groups: int, shares: bool) -> int:
+    if shares:
+        return groups * (extent.prefix + extent.rows * extent.suffix)
+    return groups * extent.rows * (extent.prefix + extent.suffix)
 
 
 def _tokens_held(extent: Extent, sampling: Sampling, rows: int, shares: bool) -> int:

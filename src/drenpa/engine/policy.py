@@ -18,7 +18,7 @@ from drenpa.engine.adapters import load_adapter, load_backbone, matrix_precision
 from drenpa.engine.chat import Chat, Message
 from drenpa.engine.logprobs import next_token_logprobs
 from drenpa.engine.loop import in_chunks
-from drenpa.engine.memory_bound import decode_limits
+from drenpa.engine.memory_bound import decode_limits, read_limit
 from drenpa.engine.models import context_of, resolve_model
 from drenpa.engine.prefix import PrefixGroup, suffix_states
 from drenpa.engine.sample import sample
@@ -49,6 +49,9 @@ class LanguageModel:
 
         The texts are plain, outside any chat format; an empty context stands for the beginning of
         a text, and an empty continuation has log-probability 0 over 0 tokens.
+
+        raises: DataError that names every text longer than the model can read; ConfigError when
+                memory does not hold one context.
         """
         bos = self.tokenizer.bos_token_id
         start = self.chat.end_id if bos is None else bos
@@ -58,21 +61,36 @@ class LanguageModel:
             if ids:
                 told.setdefault(context, []).append((number, ids))
         found: list[tuple[float, int]] = [(0.0, 0)] * len(pairs)
-        for contexts in in_chunks(list(told), LOGPROB_GROUPS):
-            groups, rows = [], []
-            for context in contexts:
-                head = (start, start, *self.chat.text(context))
-                groups.append(
-                    PrefixGroup(head[:-1], tuple((head[-1], *ids) for _, ids in told[context]))
-                )
-                rows += told[context]
+        if not told:
+            return found
+        groups = []
+        for context, rows in told.items():
+            head = (start, start, *self.chat.text(context))
+            groups.append(PrefixGroup(head[:-1], tuple((head[-1], *ids) for _, ids in rows)))
+        self._check_length(groups, list(told))
+        sums_N: list[float] = []
+        for part in in_chunks(groups, read_limit(self.model, self.engine, groups, LOGPROB_GROUPS)):
             with matrix_precision(self.engine, self.device):
-                states = suffix_states(self.model, groups, attention=self.engine.attention)
+                states = suffix_states(self.model, part, attention=self.engine.attention)
                 values = next_token_logprobs(self.model, states)
-            sums_N = values.logprobs_NT.double().sum(dim=1).tolist()
-            for (number, ids), total in zip(rows, sums_N, strict=True):
-                found[number] = (total, len(ids))
+            sums_N += values.logprobs_NT.double().sum(dim=1).tolist()
+        asked = [row for rows in told.values() for row in rows]
+        for (number, ids), total in zip(asked, sums_N, strict=True):
+            found[number] = (total, len(ids))
         return found
+
+    def _check_length(self, groups: Sequence[PrefixGroup], contexts: Sequence[str]) -> None:
+        faults = []
+        for group, context in zip(groups, contexts, strict=True):
+            # The last token is foretold and not read.
+            longest = len(group.prefix) + max(len(suffix) for suffix in group.suffixes) - 1
+            if longest > self.context:
+                faults.append(
+                    f"text '{shorten(context, 60)}': with what follows it is {longest} tokens, and "
+                    f"the model reads {self.context}; shorten it or take another model"
+                )
+        if faults:
+            raise DataError(faults)
 
 
 class Policy:

@@ -55,7 +55,12 @@ from drenpa.engine.loop import (
     share_of_process,
     train_loop,
 )
-from drenpa.engine.memory_bound import Extent, bounded_as_begun, micro_batch_limit
+from drenpa.engine.memory_bound import (
+    Extent,
+    bounded_as_begun,
+    loaded_beside,
+    micro_batch_limit,
+)
 from drenpa.engine.models import writing_weights
 from drenpa.engine.policy import MODEL, LanguageModel, Policy, model_folders
 from drenpa.engine.prefix import PrefixGroup, suffix_states
@@ -198,17 +203,18 @@ def plan_reinforce(
         def loss(module: nn.Module, micro: MicroBatch) -> LossSum:
             return _loss(module, micro, networks, objective, stage, engine)
 
-        history = train_loop(
-            Trainee(networks.policy, loss, engine),
-            stream,
-            stage.train,
-            steps=stage.steps,
-            folder=out,
-            engine=engine,
-            seed=stage_seed,
-            label=f"{strategy}: {stage.name}",
-            at_checkpoint=at_checkpoint,
-        )
+        with loaded_beside(networks.policy, *_others(networks, loaded)):
+            history = train_loop(
+                Trainee(networks.policy, loss, engine),
+                stream,
+                stage.train,
+                steps=stage.steps,
+                folder=out,
+                engine=engine,
+                seed=stage_seed,
+                label=f"{strategy}: {stage.name}",
+                at_checkpoint=at_checkpoint,
+            )
         gate = measure_gate(history)
         if rank_and_world()[0] == 0:
             _save(networks, stage, backbone, out / MODEL)
