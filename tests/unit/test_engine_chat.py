@@ -109,6 +109,31 @@ def test_texts_that_look_like_the_templates_own_placeholders_stay_apart():
     assert list(CHAT.prompt(messages)) == rendered(CHAT, messages)
 
 
+DATED = (
+    "{%- if not date_string is defined %}{%- if strftime_now is defined %}"
+    "{%- set date_string = strftime_now('%d %b %Y') %}"
+    "{%- else %}{%- set date_string = 'never' %}{%- endif %}{%- endif %}"
+    "\n{{ 'Today: ' + date_string + ', ' + strftime_now('%Y-%m-%d') + '\n' }}"
+)
+
+
+def test_a_template_that_writes_the_date_writes_the_same_one_every_day():
+    tokenizer = byte_tokenizer(template=DATED + CHATML)
+    messages = conversation("s", "u")
+
+    found = tokenizer.decode(list(Chat(tokenizer).prompt(messages)))
+
+    assert found == "Today: 26 Jul 2024, 2024-07-26\n" + TOKENIZER.decode(
+        list(CHAT.prompt(messages))
+    )
+
+
+def test_a_template_that_asks_for_the_time_and_writes_none_is_as_it_was():
+    template = "\n{% if false %}{{ strftime_now('%Y') }}{% endif %}" + CHATML
+    chat, messages = Chat(byte_tokenizer(template=template)), conversation("s", "u")
+    assert list(chat.prompt(messages)) == rendered(chat, messages)
+
+
 # split prompts ----------------------------------------------------------------------------------
 
 

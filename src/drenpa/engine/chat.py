@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal
 
 from jinja2 import TemplateError
@@ -25,6 +26,17 @@ FALLBACK_TEMPLATE = (
     "{% if add_generation_prompt %}{{ '### assistant\n' }}{% endif %}"
 )
 """For a tokenizer that brings no chat template: plain headings, and its end token after answers."""
+
+DAY = datetime(2024, 7, 26)
+"""What a chat template takes for today, so that a prompt is the same on every day; it is the date
+that Llama's own take where they are told none."""
+_CLOCK = "strftime_now"  # what transformers gives templates to ask for the time
+_TIMES = [f"%{letter}" for letter in (*"aAbBcdDeFHIjmMpSTuxXyY", "-d", "-m")]
+_STOPPED = (
+    f"{{%- macro {_CLOCK}(format) -%}}{{{{ format"
+    + "".join(f"|replace('{time}', '{DAY.strftime(time)}')" for time in _TIMES)
+    + " }}{%- endmacro +%}"
+)
 
 
 @dataclass(frozen=True)
@@ -51,7 +63,8 @@ class Chat:
         self.tokenizer = tokenizer
         self.has_template = bool(tokenizer.chat_template)
         template = tokenizer.chat_template if self.has_template else FALLBACK_TEMPLATE
-        self._template = template
+        # A macro, since transformers hands no functions on to templates.
+        self._template = _STOPPED + template if _CLOCK in template else template
         answer = [Message("user", "q"), Message("assistant", "a")]
         after = self._pieces(answer, reply=False)[-1]
         ending = self._template_ids(after)
