@@ -45,6 +45,10 @@ def _checks(recipe: Recipe, stages: frozenset[str], fetch: bool) -> Iterator[Che
 
     if stages & {"finetune", "memory", "benchmark"}:
         yield "model", partial(_find_model, recipe.model, fetch)
+    if stages & {"finetune", "critic", "reinforce"}:
+        from drenpa.engine.loop import check_tracker
+
+        yield "engine.tracker", partial(check_tracker, recipe.engine)
     if stages & {"finetune", "memory", "reinforce"}:
         yield "answer_prompt", partial(load_prompt, recipe.answer_prompt, recipe.language)
     if "memory" in stages and recipe.memory is not None and recipe.memory.past:

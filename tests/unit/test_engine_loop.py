@@ -16,7 +16,7 @@ from torch import nn
 
 from drenpa.config import EngineConfig, TrainConfig
 from drenpa.core.artefacts import journal_lines
-from drenpa.core.errors import TrainingError
+from drenpa.core.errors import ConfigError, TrainingError
 from drenpa.engine.loop import (
     LossSum,
     StepWork,
@@ -423,6 +423,20 @@ def test_curves_for_tensorboard_are_written_by_default(tmp_path):
     assert [event.value for event in events.Scalars("loss")] == pytest.approx(
         [row["loss"] for row in history]
     )
+
+
+@pytest.mark.parametrize(
+    ("tracker", "said"),
+    [
+        ("tensorbord", r"^engine\.tracker: 'tensorbord' is none of .* mean 'tensorboard'\?$"),
+        ("comet_ml", r"^engine\.tracker: comet_ml is not installed here; pip install comet-ml, or"),
+    ],
+)
+def test_a_tracker_that_is_not_there_is_refused_before_anything_is_written(tmp_path, tracker, said):
+    with pytest.raises(ConfigError, match=said):
+        train(tmp_path / "run", engine=ENGINE.model_copy(update={"tracker": tracker}))
+
+    assert not (tmp_path / "run").exists()
 
 
 def test_no_tracker_writes_no_logs(tmp_path):

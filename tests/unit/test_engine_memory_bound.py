@@ -235,6 +235,14 @@ def test_what_does_not_fit_one_at_a_time_is_refused_with_the_sum_and_the_remedy(
         micro_batch_limit(trained(), within(5e8), Extent(6, 4, 9), 3)
 
 
+def test_where_no_bound_was_set_nobody_is_told_to_raise_it(monkeypatch) -> None:
+    monkeypatch.setattr(memory_bound, "_free_memory", lambda device: 5e8)
+    with pytest.raises(ConfigError, match=r"\); free some memory, set it to more, take shorter"):
+        decode_limits(tiny_model(), ENGINE, GROUPS, SAMPLING)
+    with pytest.raises(ConfigError, match=r"\); raise it, take shorter"):
+        decode_limits(tiny_model(), within(5e8), GROUPS, SAMPLING)
+
+
 def test_little_memory_changes_no_token() -> None:
     model = tiny_model()
     tight = decode_limits(

@@ -285,6 +285,13 @@ def test_groups_with_an_unscored_answer_are_counted_and_the_others_go_on(stages)
     assert line["groups"][0]["answers"][0]["rewards"] == {"critic": None}
 
 
+def test_a_part_of_the_reward_that_nobody_scores_is_refused_in_the_plan(stages):
+    with pytest.raises(ConfigError) as caught:
+        stages.plan("nobody", reward={"critic": 1.0, "scalar": 0.5, "finished": 1.0})
+
+    assert str(caught.value).startswith("stage main: reward.scalar: no artefact is given")
+
+
 def test_a_scorer_without_numbers_stops_the_stage(stages):
     scorer = FakeScorer(reward=lambda q, a: math.nan)
 

@@ -294,3 +294,12 @@ def test_the_pipeline_is_light_until_it_runs():
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert told.stdout.split() == ["False", "False"]
+
+
+def test_a_tracker_that_is_not_there_is_refused_before_a_run_that_trains(away):
+    made = recipe(engine={"tracker": "wandbb"}, out=str(away))
+
+    with pytest.raises(ConfigError, match="did you mean 'wandb'"):
+        run_recipe(made, tell=print)
+    assert not list(away.iterdir())
+    assert "curate" in run_recipe(made, until="curate", tell=lambda line: None)

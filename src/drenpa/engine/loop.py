@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from drenpa.config import EngineConfig, TrainConfig
 from drenpa.core.artefacts import SCRATCH, append_line, file_input, journal_lines, write_text
-from drenpa.core.errors import TrainingError
+from drenpa.core.errors import ConfigError, TrainingError, did_you_mean
 from drenpa.core.progress import Track, tell, track
 from drenpa.engine.adapters import matrix_precision, seed_of, trainable_parameters
 from drenpa.engine.models import writing_weights
@@ -90,6 +90,26 @@ class Trainee(nn.Module, Generic[M]):
             return self._loss(self.model, micro_batch)
 
 
+def check_tracker(engine: EngineConfig) -> None:
+    """Find, before anything is trained, that the tracker is none of Accelerate's or not installed.
+
+    raises: ConfigError.
+    """
+    from accelerate.tracking import get_available_trackers
+    from accelerate.utils import LoggerType
+
+    name, known = engine.tracker, ["none", *LoggerType.list()]
+    if name not in known:
+        raise ConfigError(
+            f"engine.tracker: '{name}' is none of {', '.join(known)}{did_you_mean(name, known)}"
+        )
+    if name not in ("none", "all", *map(str, get_available_trackers())):
+        raise ConfigError(
+            f"engine.tracker: {name} is not installed here; pip install {name.replace('_', '-')}, "
+            "or set it to tensorboard or none"
+        )
+
+
 def share_of_process(items: Sequence[Item]) -> list[Item]:
     """Return this process's share of a step's items: every world-size-th, from its rank on."""
     rank, world = rank_and_world()
@@ -146,11 +166,13 @@ def train_loop(
             that is whole is gone on from.
     at_checkpoint: called by the first process after each checkpoint, with the folder and how many
             steps were made.
-    raises: TrainingError when a loss or gradient is not finite.
+    raises: TrainingError when a loss or gradient is not finite; ConfigError for a tracker that is
+            not there.
     """
     from accelerate import Accelerator
     from transformers import get_scheduler
 
+    check_tracker(engine)
     scratch = folder / SCRATCH
     scratch.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed_of(seed, label))

@@ -323,9 +323,10 @@ def _largest(
                 _tell_scarce(limit, _free_memory(device))
             return count
     needed = parts(1)
+    more = "raise it" if engine.memory_gb is not None else "free some memory, set it to more"
     raise ConfigError(
         f"engine.memory_gb: {limit / 1e9:.2f} GB do not hold {what}, which may take "
-        f"{needed.total / 1e9:.2f} ({needed}); raise it, take shorter rows or a smaller group, set "
+        f"{needed.total / 1e9:.2f} ({needed}); {more}, take shorter rows or a smaller group, set "
         "train.gradient_checkpointing, or take a smaller model"
     )
 

@@ -125,9 +125,12 @@ def plan_reinforce(
     load_scorer: how to make a `Scorer` of a critic's artefact (`critic.score.load_critic`).
     at_checkpoint: called after each checkpoint with the stage's folder and how many steps it made
                  (`report.watch.watch_checkpoint` raises the alarm there).
+    raises:      ConfigError when the start is no policy that the stage can go on with, or a part of
+                 the reward has no critic.
     """
     engine = engine or EngineConfig()
     _check_start(start, backbone, stage)
+    _check_scorers(scorers, stage)
     instruction = load_prompt(answer_prompt, language).text
     needed = {part: scorers[part] for part, w in stage.reward.items() if w and part in scorers}
     inputs: dict[str, dict[str, str]] = {
@@ -283,6 +286,18 @@ def _check_start(start: Artefact, backbone: Artefact, stage: StageConfig) -> Non
             f"goes on training the adapter of {start.path} with rank {entries['r']} and alpha "
             f"{entries['lora_alpha']:g}; write the same"
         )
+
+
+def _check_scorers(scorers: Mapping[RewardPart, Artefact], stage: StageConfig) -> None:
+    """Refuse a reward that nobody is there to give."""
+    faults = [
+        f"stage {stage.name}: reward.{part}: no artefact is given that scores it; put one into "
+        "`scorers`, or set its weight to 0"
+        for part, weight in stage.reward.items()
+        if weight and part != "finished" and part not in scorers
+    ]
+    if faults:
+        raise ConfigError("\n".join(faults))
 
 
 def _load_networks(
