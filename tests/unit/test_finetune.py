@@ -19,6 +19,7 @@ from drenpa.engine.policy import load_policy
 from drenpa.finetune.train import fine_tune, plan_finetune
 
 ENGINE = EngineConfig(device="cpu", dtype="float32", tracker="none")
+BF16 = EngineConfig(device="cpu", dtype="bfloat16", tracker="none")
 
 
 @pytest.fixture(scope="module")
@@ -130,15 +131,24 @@ def test_the_result_is_an_ordinary_folder_that_answers_the_same(corpus, model, t
     assert not any("lora" in name for name in weights(artefact))
 
 
-def test_a_folder_is_kept_in_the_precision_of_the_engine(corpus, model, tmp_path):
-    engine = EngineConfig(device="cpu", dtype="bfloat16", tracker="none")
-
-    artefact = run(corpus, model, tmp_path, engine=engine, train={"lora": None})
+def test_a_merged_folder_is_kept_in_the_precision_of_the_engine(corpus, model, tmp_path):
+    artefact = run(corpus, model, tmp_path, engine=BF16)
 
     assert {tensor.dtype for tensor in weights(artefact).values()} == {torch.bfloat16}
     before = load_file(model / "model.safetensors")
     after = weights(artefact)
-    assert all((after[n].float() != before[n].bfloat16().float()).any() for n in after)
+    assert any((after[n].float() != before[n].bfloat16().float()).any() for n in after)
+
+
+def test_whole_weights_keep_an_update_that_bfloat16_would_lose(corpus, model, tmp_path):
+    rate = {"lora": None, "learning_rate": 1e-6}
+    artefact = run(corpus, model, tmp_path, engine=BF16, train=rate)
+
+    before = load_file(model / "model.safetensors")
+    for name, after in weights(artefact).items():
+        assert after.dtype == torch.float32
+        moved = (after - before[name]).abs()
+        assert 0 < moved.max() < 1e-4  # from the weights as they stand in the file
 
 
 @pytest.mark.parametrize(("share", "critiques"), [(0.0, 0), (0.5, 6), (1.0, 12)])
@@ -183,8 +193,7 @@ def test_its_key_depends_on_what_can_change_the_weights(corpus, model, tmp_path)
         return plan_finetune(corpus, config(**changes), **settings).key
 
     assert key() == key()
-    bf16 = EngineConfig(device="cpu", dtype="bfloat16", tracker="none")
-    keys = {key(), key(seed=2), key(engine=bf16), key(batch=8), key(train={"lora": None})}
+    keys = {key(), key(seed=2), key(engine=BF16), key(batch=8), key(train={"lora": None})}
     assert len(keys) == 5
     logged = EngineConfig(device="cpu", dtype="float32", tracker="tensorboard")
     assert key(engine=logged) == key()

@@ -352,6 +352,17 @@ def test_whole_weights_take_an_adapter_in_and_no_adapter_can_follow_them(stages)
         stages.plan("other", start=one, train={"lora": LoraConfig(rank=4, alpha=4)})
 
 
+def test_whole_weights_go_on_in_float32_from_stage_to_stage(stages):
+    engine = ENGINE.model_copy(update={"dtype": "bfloat16"})
+    small = {"lora": None, "learning_rate": 1e-6}
+    one = stages.run("one", engine=engine, train=small)
+    two = stages.run("two", engine=engine, train=small | {"learning_rate": 1e-12}, start=one)
+
+    assert_alike(two, one, rtol=0, atol=1e-9)
+    base = load_file(stages.backbone.path / "model" / "model.safetensors")
+    assert all(0 < (weights(two)[n] - base[n]).abs().max() < 1e-4 for n in base)
+
+
 def test_questions_that_leave_no_room_are_not_asked(stages):
     with pytest.raises(DataError, match="8 of the corpus are too long"):
         stages.run("long", max_new_tokens=500)

@@ -176,7 +176,8 @@ def _finetune(recipe: Recipe, shape: Shape | None, rows: Rows) -> Need:
     memory = training_memory(
         shape, config.train, min(config.train.micro_batch, config.batch), tokens, bytes_each=each
     )
-    disk = shape.parameters * each + _checkpoint(shape, config.train)
+    saved = 4 if config.train.lora is None else each
+    disk = shape.parameters * saved + _checkpoint(shape, config.train)
     return Need("finetune", memory, disk, steps, 0)
 
 

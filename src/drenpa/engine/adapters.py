@@ -46,6 +46,11 @@ def load_backbone(folder: Path, engine: EngineConfig) -> tuple[Any, Any]:
     return model, load_tokenizer(folder)
 
 
+def in_float32(engine: EngineConfig) -> EngineConfig:
+    """Return the engine that loads weights as masters: what is trained is held in nothing less."""
+    return engine.model_copy(update={"dtype": "float32"})
+
+
 def matrix_precision(engine: EngineConfig, device: torch.device) -> AbstractContextManager[Any]:
     """Return the context in which matrix work runs in the engine's precision.
 

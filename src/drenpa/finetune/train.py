@@ -1,7 +1,8 @@
 """Fine-tune on instructions and on critiques at once, with loss on the assistant's tokens only.
 
 The fine-tuned model can then answer and criticise, which makes it the natural backbone of both the
-policy and the critic. What is saved is a whole model in an ordinary Hugging Face folder.
+policy and the critic. What is saved is a whole model in an ordinary Hugging Face folder: in float32
+where all weights were trained, else in the engine's precision.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from drenpa.core.prompts import load_prompt
 from drenpa.core.records import Ranking, Record
 from drenpa.engine.adapters import (
     add_adapter,
+    in_float32,
     load_backbone,
     merge_adapter,
     recompute_activations,
@@ -129,7 +131,8 @@ def plan_finetune(
     }
 
     def work(out: Path) -> Mapping[str, Any]:
-        network, tokenizer = load_backbone(folder, engine)
+        whole = config.train.lora is None
+        network, tokenizer = load_backbone(folder, in_float32(engine) if whole else engine)
         chat = Chat(tokenizer)
         limit = min(config.train.max_length, context_of(network))
         samples, counts = _samples(
@@ -145,7 +148,6 @@ def plan_finetune(
             apart,
         )
         if config.train.lora is None:
-            network = network.float()
             network.requires_grad_(True)
         else:
             network = add_adapter(network, config.train.lora, "finetune", seed=seed)
@@ -188,7 +190,7 @@ def plan_finetune(
         if rank_and_world()[0] == 0:
             if config.train.lora is not None:
                 network = merge_adapter(network, "finetune")
-            network = network.to(getattr(torch, pick_dtype(engine.dtype, network.device)))
+                network = network.to(getattr(torch, pick_dtype(engine.dtype, network.device)))
             with writing_weights(out / MODEL):
                 network.save_pretrained(out / MODEL)
             tokenizer.save_pretrained(out / MODEL)

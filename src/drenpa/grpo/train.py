@@ -35,6 +35,7 @@ from drenpa.core.roles import Draft, Generator, Scorer
 from drenpa.engine.adapters import (
     add_adapter,
     at_rest,
+    in_float32,
     load_adapter,
     load_backbone,
     merge_adapter,
@@ -307,7 +308,8 @@ def _load_networks(
     start_folder, start_adapter = model_folders(start)
     model, tokenizer = load_backbone(model_folders(backbone)[0], engine)
     if stage.train.lora is None:
-        policy = _whole(start_folder, start_adapter, engine).float().requires_grad_(True)
+        masters = _whole(start_folder, start_adapter, in_float32(engine))
+        policy = masters.requires_grad_(True)
         if stage.train.gradient_checkpointing:
             recompute_activations(policy)
         reset = stage.reset_reference
