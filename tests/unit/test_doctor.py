@@ -150,6 +150,18 @@ def test_training_all_weights_needs_sixteen_bytes_each() -> None:
     assert whole - adapter == 1000 * (16 - 2) - 100 * 16 * 16
 
 
+def test_disk_of_fine_tuning_by_hand() -> None:
+    """Weights and two moments of what is trained, 12 bytes each, three times while saving, and the
+    model: 1000·2 with a rank-3 adapter merged in, 1000·4 where all weights were trained."""
+
+    def disk(lora: dict[str, Any] | None) -> float | None:
+        of = recipe(engine={"dtype": "bfloat16"}, finetune={"train": {"lora": lora}})
+        return recipe_needs(of, SHAPE, ROWS)[0].disk
+
+    assert disk({"rank": 3}) == 3 * 12 * 300 + 2000
+    assert disk(None) == 3 * 12 * 1000 + 4000
+
+
 def test_a_language_without_instructions_is_told() -> None:
     assert "no instructions in 'ti', only in en, zh, bo" in warnings(recipe(language="ti"), ROOMY)
     assert "instructions" not in warnings(recipe(language="bo"), ROOMY)

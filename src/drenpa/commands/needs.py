@@ -246,8 +246,8 @@ def _benchmarks(recipe: Recipe, shape: Shape | None, rows: Rows) -> Iterator[Nee
 
 
 def _checkpoint(shape: Shape, train: TrainConfig) -> float:
-    """Weights and AdamW's two moments, twice: the old one goes when the new one stands."""
-    return 2 * 12 * trained_weights(shape, train)
+    """Weights and AdamW's two moments, three times: two stay while the next is written."""
+    return 3 * 12 * trained_weights(shape, train)
 
 
 def _bytes_each(recipe: Recipe) -> int:
