@@ -160,6 +160,15 @@ def test_an_answer_is_text_on_the_form_and_nothing_else(tmp_path: Path) -> None:
     assert found.answer == HOSTILE
 
 
+@pytest.mark.parametrize("name", ["form.csv", "form.html"])
+def test_a_form_that_may_be_filled_in_is_not_written_over(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("filled in", encoding="utf-8")
+    with pytest.raises(ArtefactError, match=f"{name}: is there already; name a folder that does"):
+        write_forms(sheets_of(ROWS), tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text(encoding="utf-8") == "filled in"
+
+
 def test_the_form_is_of_the_newest_benchmark_of_each_strategy(tmp_path: Path) -> None:
     with pytest.raises(ArtefactError, match="holds no finished benchmark"):
         run_verdicts(tmp_path)

@@ -18,7 +18,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from drenpa.core.artefacts import finished, write_text
+from drenpa.core.artefacts import finished, refuse_existing, write_text
 from drenpa.core.errors import ArtefactError, DataError
 from drenpa.core.knowledge import DIMENSIONS, Dimension
 from drenpa.core.records import Verdict
@@ -77,14 +77,19 @@ def sheet_id(question: str, answer: str) -> str:
 
 
 def write_forms(sheets: Sequence[Sheet], folder: Path, language: str = "en") -> list[Path]:
-    """Write the form as a spreadsheet (CSV) and as one HTML page that saves what is filled in."""
+    """Write the form as a spreadsheet (CSV) and as one HTML page that saves what is filled in.
+
+    raises: ArtefactError when the folder holds a form already, which somebody may have filled in.
+    """
+    files = [folder / "form.csv", folder / "form.html"]
+    for file in files:
+        refuse_existing(file)
     table = io.StringIO()
     writer = csv.writer(table)
     writer.writerow(COLUMNS)
     for sheet in sheets:
         blanks = [""] * (len(DIMENSIONS) + 1)
         writer.writerow([sheet.id, _cell(sheet.question), _cell(sheet.answer), *blanks])
-    files = [folder / "form.csv", folder / "form.html"]
     write_text(files[0], "\ufeff" + table.getvalue())  # the mark lets spreadsheets know UTF-8
     write_text(files[1], form_page(sheets, language))
     return files
