@@ -7,6 +7,8 @@ comment says so); the rest are ours.
 
 from __future__ import annotations
 
+import glob
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -667,11 +669,20 @@ _PATHS = (
     "corpus.records.*",
     "corpus.rankings.*",
     "corpus.benchmark.*",
+    "answer_prompt",
+    *(
+        f"{scorer}.{key}"
+        for scorer in ("critic", "scalar")
+        for key in ("prompt", "expand_prompt", "expand.model", "expand.checker")
+    ),
     "memory.past",
-    "benchmark.judge.file",
-    "benchmark.judge.model",
-    "benchmark.judge.members.*.file",
-    "benchmark.judge.members.*.model",
+    "benchmark.prompt",
+    "benchmark.store",
+    *(
+        f"benchmark.judge.{key}"
+        for member in ("", "members.*.")
+        for key in (f"{member}file", f"{member}model", f"{member}prompt")
+    ),
     "benchmark.baselines.*",
     "benchmark.baselines.*.model",
     "report.people.*",
@@ -682,21 +693,33 @@ _PATHS = (
 def _anchor(tree: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Make absolute what a recipe names and what stands beside it; leave all else as it is."""
 
+    def found(value: str) -> str:
+        if (folder / value).exists():
+            return str(folder / value)
+        pattern = os.path.join(glob.escape(str(folder)), value)
+        matches = glob.has_magic(value) and any(glob.iglob(pattern, recursive=True))
+        return pattern if matches else value
+
     def beside(value: Any, steps: Sequence[str]) -> Any:
         if not steps:
             known = isinstance(value, str) and value not in ("", "starter")
-            return str(folder / value) if known and (folder / value).exists() else value
+            return found(value) if known else value
         step, rest = steps[0], steps[1:]
         if step == "*":
             entries = [value] if isinstance(value, str) else value
             return [beside(v, rest) for v in entries] if isinstance(entries, list) else value
-        if isinstance(value, Mapping) and step in value and not (step == "model" and asked(value)):
+        if isinstance(value, Mapping) and step in value and not named(step, value):
             return {**value, step: beside(value[step], rest)}
         return value
 
-    def asked(value: Mapping[str, Any]) -> bool:
-        """Say whether `model` is a name that an endpoint knows, and no path."""
-        return bool(value.get("base_url") or value.get("endpoint") or value.get("name") == "openai")
+    def named(key: str, value: Mapping[str, Any]) -> bool:
+        """Say whether a key holds a name and no path: of a model that an endpoint knows, or of a
+        prompt that ships."""
+        if key.endswith("prompt"):
+            return not str(value[key]).endswith(".md")
+        asked = value.get("base_url") or value.get("endpoint")
+        openai = "openai" in (value.get("name"), value.get("writer"))
+        return key in ("model", "checker") and bool(asked or openai)
 
     for path in _PATHS:
         tree = beside(tree, path.split("."))

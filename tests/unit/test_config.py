@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args, get_origin
 
 import pytest
 from pydantic import ValidationError
 
-from drenpa.config import Recipe, load_recipe
+from drenpa.config import _PATHS, Config, Recipe, load_recipe
 from drenpa.core.errors import ConfigError
+from drenpa.corpus.intake import source_files
 from drenpa.recipes import find_recipe
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
@@ -381,6 +384,76 @@ def test_models_and_former_runs_beside_the_recipe_are_found_from_any_folder(
     assert recipe.benchmark.judge.model == str(tmp_path / "judge")
     models = [baseline.model for baseline in recipe.benchmark.baselines]
     assert models == [str(tmp_path / "tiny"), "smollm2-135m", "tiny"]
+
+
+def test_patterns_beside_the_recipe_are_found_from_any_folder(write, tmp_path, monkeypatch):
+    home = tmp_path / "a [strange] name"
+    (home / "data").mkdir(parents=True)
+    (home / "data" / "mine.jsonl").write_text("")
+    monkeypatch.chdir("/")
+    path = write(
+        "name: x\ncorpus: {records: 'data/*.jsonl', rankings: ['no/*.jsonl']}", home.name + "/r"
+    )
+    corpus = load_recipe(path).corpus
+    assert source_files(corpus.records, "records") == [home / "data" / "mine.jsonl"]
+    assert corpus.rankings == ("no/*.jsonl",)
+
+
+def test_prompts_beside_the_recipe_are_found_from_any_folder(write, tmp_path, monkeypatch):
+    monkeypatch.chdir("/")
+    (tmp_path / "mine.md").write_text("")
+    (tmp_path / "judge").mkdir()
+    recipe = load_recipe(
+        write(
+            "name: x\nanswer_prompt: mine.md\ncritic: {prompt: mine.md, expand_prompt: mine.md}\n"
+            "scalar: {prompt: mine.md}\nbenchmark: {prompt: mine.md, judge: {name: panel, members: "
+            "[{name: local, prompt: mine.md}, {name: local}]}}\n"
+        )
+    )
+    judges = recipe.benchmark.judge.members
+    assert {
+        recipe.answer_prompt,
+        recipe.critic.prompt,
+        recipe.critic.expand_prompt,
+        recipe.scalar.prompt,
+        recipe.benchmark.prompt,
+        judges[0].prompt,
+    } == {str(tmp_path / "mine.md")}
+    assert judges[1].prompt == "judge"
+
+
+def test_a_model_that_an_endpoint_knows_is_no_folder_beside_the_recipe(write, tmp_path):
+    (tmp_path / "m").mkdir()
+    for writer, named in (("openai", "m"), ("local", str(tmp_path / "m"))):
+        expand = f"{{writer: {writer}, model: m, checker: m}}"
+        critic = load_recipe(write(f"name: x\ncritic: {{expand: {expand}}}")).critic
+        assert (critic.expand.model, critic.expand.checker) == (named, named)
+
+
+NO_PATHS = {
+    *("name", "language", "out", "tracker", "languages", "base_url", "key_env", "start"),
+    *("strategies", "title"),
+}
+"""Keys that hold text and never the name of a file to be read."""
+
+
+def texts(model: type[Config], place: str = "") -> Iterator[str]:
+    """The places in a recipe that hold text, or a list of texts."""
+    for key, field in model.model_fields.items():
+        found = [field.annotation]
+        for part in found:
+            found += get_args(part)
+        several = f"{place}{key}.*" if tuple in map(get_origin, found) else f"{place}{key}"
+        part = next((p for p in found if isinstance(p, type) and issubclass(p, Config)), None)
+        if part is None and str in found and dict not in map(get_origin, found):
+            yield several
+        elif part is not None and not place.endswith("members.*."):  # which have no members
+            yield from texts(part, f"{several}.")
+
+
+def test_every_key_that_may_name_a_file_to_be_read_is_looked_for_beside_the_recipe():
+    may = {path for path in texts(Recipe) if path.removesuffix(".*").split(".")[-1] not in NO_PATHS}
+    assert may == {path for path in _PATHS if path != "benchmark.baselines.*"}
 
 
 def test_a_file_called_starter_does_not_hide_the_starter_corpus(write, tmp_path):

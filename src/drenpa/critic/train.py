@@ -136,7 +136,7 @@ def plan_train_critic(
         config.expand if config.expand.writer != "none" and config.critique_weight > 0 else None
     )
     described = {
-        "critic": config.model_dump(mode="json", exclude={"expand"}),
+        "critic": config.model_dump(mode="json", exclude={"expand", "prompt", "expand_prompt"}),
         "language": language,
         "prompt": prompt.text,
         "expand": None
