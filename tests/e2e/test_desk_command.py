@@ -66,3 +66,26 @@ def test_a_desk_in_a_new_folder_answers_under_its_name_in_small_letters(tmp_path
         here = f"http://127.0.0.1:{address.port}/?{address.query}"
         with httpx.Client(headers={"Host": address.netloc}, follow_redirects=True) as client:
             assert opened(client, here).status_code == 200
+
+
+def refused(folder, *arguments):
+    script = "from drenpa.cli import main; main()"
+    command = [sys.executable, "-c", script, "desk", "s.db", *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("\n") == 1
+    return done.stderr
+
+
+def test_a_port_that_is_taken_is_told_before_any_link(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        told = refused(tmp_path, "--port", str(port))
+    assert f"--port {port} --bind 127.0.0.1: address already in use" in told
+    assert "choose another port" in told
+
+
+@pytest.mark.parametrize("port", ["70000", "-1"])
+def test_a_port_that_there_cannot_be_is_told_in_one_line(tmp_path, port):
+    told = refused(tmp_path, "--port", port)
+    assert f"--port {port} --bind 127.0.0.1: a port is a number up to 65535; choose" in told

@@ -8,6 +8,8 @@ here: every step goes through the store, and what it refuses is shown beside wha
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import string
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -254,21 +256,35 @@ def serve(
     people: each gets a link of their own; without any there is one link for everybody.
     bind:   the address to listen on, by default this machine's own.
     host:   the name under which others reach the desk, where `bind` is not this machine's own.
-    raises: DataError with every fault in the files; DrenpaError when `host` is no host name.
+    raises: DataError with every fault in the files; DrenpaError when `host` is no host name, or
+            nothing can listen at that address and port.
     """
     import uvicorn
 
     name = host_name(host) if host else LOOPBACK[0]
-    rows = [draft for path in drafts for draft in read_drafts(path)]
-    if rows:
-        with Store(store_path) as store:
-            store.add(rows, actor="import")
-    key = key_of(Path(store_path))
-    app = create_app(store_path, hosts=(*LOOPBACK, name), key=key)
-    address = f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
-    for person, link in links(key, address, people):
-        tell(f"{person}: {link}" if person else link)
-    uvicorn.run(app, host=bind, port=port, log_level="warning")
+    with _listening(bind, port) as listening:
+        rows = [draft for path in drafts for draft in read_drafts(path)]
+        if rows:
+            with Store(store_path) as store:
+                store.add(rows, actor="import")
+        key = key_of(Path(store_path))
+        app = create_app(store_path, hosts=(*LOOPBACK, name), key=key)
+        address = f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
+        for person, link in links(key, address, people):
+            tell(f"{person}: {link}" if person else link)
+        with contextlib.suppress(KeyboardInterrupt):
+            uvicorn.Server(uvicorn.Config(app, log_level="warning")).run([listening])
+
+
+def _listening(bind: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in bind else socket.AF_INET
+    try:
+        return socket.create_server((bind, port), family=family)
+    except (OSError, OverflowError) as error:
+        told = getattr(error, "strerror", None) or "a port is a number up to 65535"
+        raise DrenpaError(
+            f"--port {port} --bind {bind}: {told.lower()}; choose another port, or another address"
+        ) from error
 
 
 def _let_in(request: Request, key: bytes) -> Response:
