@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -134,7 +135,32 @@ def test_a_new_project_is_a_recipe_that_holds_and_data_that_is_read(tmp_path: Pa
 def test_an_empty_folder_may_be_filled_even_where_one_stands(away: Path) -> None:
     made(Path())
     assert {path.name for path in away.iterdir()} == {"README.md", "data", "recipe.yaml"}
-    assert load_recipe(Path(RECIPE)).name == "my-field"
+    assert load_recipe(Path(RECIPE)).name == away.name
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("bees", "bees"),
+        ("Bees & hives", "Bees-hives"),
+        ("2026", "2026"),
+        ("a-name-that-is-longer-than-the-templates", "a-name-that-is-longer-than-the-templates"),
+        ("..b", "b"),
+        ("སྦྲང་མ", "my-field"),
+    ],
+)
+def test_a_new_project_is_called_as_its_folder(tmp_path: Path, folder: str, name: str) -> None:
+    made(tmp_path / folder)
+    assert load_recipe(tmp_path / folder / RECIPE).name == name
+
+
+def test_the_commands_that_come_next_can_be_pasted_whatever_the_folder_is_called(
+    tmp_path: Path,
+) -> None:
+    told = made(tmp_path / "my bees; hives")
+    lines = [shlex.split(line) for line in told.splitlines() if line.startswith("  drenpa")]
+    place = str(tmp_path / "my bees; hives" / RECIPE)
+    assert lines == [["drenpa", command, place] for command in ("curate", "doctor", "run")]
 
 
 def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import shutil
 import tempfile
 from importlib import resources
 from pathlib import Path
 
+import yaml
 from rich.console import Console
 from rich.text import Text
 
@@ -23,7 +26,7 @@ class ProjectError(DrenpaError):
 
 def make_project(folder: Path, console: Console) -> None:
     """Write recipe, data and README into a new folder, whole or not at all, and say what comes
-    next.
+    next. The recipe bears the folder's name.
 
     raises: ProjectError when the folder holds anything or cannot be written.
     """
@@ -41,6 +44,8 @@ def make_project(folder: Path, console: Console) -> None:
                     target = part / file.relative_to(TEMPLATES)
                     target.parent.mkdir(exist_ok=True)
                     shutil.copyfile(file, target)
+            recipe = part / RECIPE
+            recipe.write_text(named(recipe.read_text(encoding="utf-8"), home.name), "utf-8")
             part.chmod(0o755)
             if home.is_dir():  # empty, and perhaps where the user stands
                 for entry in part.iterdir():
@@ -57,4 +62,17 @@ def make_project(folder: Path, console: Console) -> None:
         console.print(Text(f"made {file}"), soft_wrap=True)
     console.print(Text(f"now put your own lines into {folder / 'data'}, then"), soft_wrap=True)
     for command in ("curate", "doctor", "run"):
-        console.print(Text(f"  drenpa {command} {folder / RECIPE}"), soft_wrap=True)
+        console.print(
+            Text(f"  drenpa {command} {shlex.quote(str(folder / RECIPE))}"), soft_wrap=True
+        )
+
+
+def named(recipe: str, folder: str) -> str:
+    """Return the template's recipe under a folder's name, without what a name cannot hold.
+
+    >>> named("name: my-field            # letters", "Bees & hives")
+    'name: Bees-hives          # letters'
+    """
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder).strip("._-") or "my-field"
+    written = yaml.safe_dump(name).splitlines()[0]  # in quotes where YAML would read a number
+    return recipe.replace(f"{'name: my-field':<26}", f"{f'name: {written} ':<26}", 1)
