@@ -289,13 +289,17 @@ def report(
 
 @app.command()
 def show(
-    artefact: Annotated[Path, typer.Argument(help="An artefact's folder, or a run's.")],
+    folders: Annotated[list[Path], typer.Argument(help="Folders of artefacts or runs.")],
     rows: Annotated[int, typer.Option(help="How many rows of each table.")] = 3,
 ) -> None:
     """Say what is in a folder, where it came from, and its first rows."""
     from drenpa.commands.show import describe
 
-    describe(artefact, rows, _console())
+    console = _console()
+    for number, folder in enumerate(folders):
+        if number:
+            console.print()
+        describe(folder, rows, console)
 
 
 @app.command()
@@ -650,12 +654,18 @@ def kinds(
 @app.command()
 def doctor(
     recipe: Annotated[Path | None, typer.Argument(help="A recipe to size up.")] = None,
+    overlay: Overlay = None,
+    set_: Setting = None,
 ) -> None:
     """Say what this machine has, what is installed, and what a recipe will need."""
     from drenpa.commands.doctor import examine
+    from drenpa.core.errors import ConfigError
     from drenpa.recipes import find_recipe
 
-    if not examine(find_recipe(recipe) if recipe else None, _console()):
+    if recipe is None and (overlay or set_):
+        raise ConfigError("--overlay and --set change a recipe; name the one to size up")
+    place = find_recipe(recipe) if recipe else None
+    if not examine(place, _console(), overlay or [], set_ or []):
         raise typer.Exit(1)
 
 

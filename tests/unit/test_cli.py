@@ -213,6 +213,18 @@ def test_show_takes_a_run_and_an_artefact(recipe: Path) -> None:
     assert "corpus" in listed.stdout
     corpus = next(run.glob("corpus-*"))
     assert "records.parquet" in drenpa("show", str(corpus), "--rows", "1").stdout
+    both = drenpa("show", str(run), str(corpus)).stdout
+    assert both == f"{listed.stdout}\n{drenpa('show', str(corpus)).stdout}"
+
+
+def test_doctor_sizes_up_the_recipe_as_it_would_run(recipe: Path, tmp_path: Path) -> None:
+    over = tmp_path / "over.yaml"
+    over.write_text("name: larger\n")
+    done = drenpa("doctor", str(recipe), "-o", str(over), "-s", "out=elsewhere")
+    assert done.returncode == 0, done.stderr
+    assert "recipe larger" in done.stdout
+    assert "elsewhere" in done.stdout
+    fails(drenpa("doctor", "-s", "seed=2"), "drenpa: --overlay and --set change a recipe; name")
 
 
 def test_export_of_a_corpus_is_a_line_and_no_traceback(recipe: Path) -> None:

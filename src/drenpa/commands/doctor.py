@@ -11,7 +11,7 @@ import platform
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,13 +55,18 @@ class Machine:
     gpus: tuple[tuple[str, int], ...]
 
 
-def examine(recipe_path: Path | None, console: Console) -> bool:
+def examine(
+    recipe_path: Path | None,
+    console: Console,
+    overlays: Sequence[Path] = (),
+    settings: Sequence[str] = (),
+) -> bool:
     """Print what there is; with a recipe, also what it will need and what speaks against it.
 
     returns: whether it can run: false where something that the recipe names is missing.
     raises:  ConfigError when the recipe is wrong.
     """
-    recipe = load_recipe(recipe_path) if recipe_path is not None else None
+    recipe = load_recipe(recipe_path, overlays, settings) if recipe_path is not None else None
     machine = look_around()
     _print_packages(console)
     _print_machine(machine, recipe, console)
