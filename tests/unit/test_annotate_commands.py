@@ -114,6 +114,40 @@ def test_a_refused_line_is_told_and_the_exit_code_says_so(run, tmp_path):
     assert "s.csv:2: a: edit_question: kind" in output
 
 
+def test_a_refused_candidate_is_told_and_the_exit_code_says_so(run, tmp_path):
+    lines(tmp_path / "items.jsonl", [{"id": "a", "question": "Why?"}])
+    run("add", "s.db", "items.jsonl")
+    answers = [{"item": name, "answer": "So."} for name in ("a", "b")]
+    lines(tmp_path / "answers.jsonl", answers)
+    output = run("add", "s.db", "answers.jsonl", "--candidates", code=1)
+    assert "1 candidates taken, 1 refused" in output
+    assert "answers.jsonl:2: b: no such item" in output
+
+
+@pytest.mark.parametrize("gold", [{}, {"agrees": True, "kind": "foundation"}])
+def test_items_that_say_otherwise_than_when_they_came_in_are_named(run, tmp_path, gold):
+    items = [{"id": n, "question": f"{n}?", "answer": "So.", **gold} for n in "abc"]
+    add = ("add", "s.db", "items.jsonl", *(["--gold"] if gold else []))
+    lines(tmp_path / "items.jsonl", items)
+    assert "otherwise" not in run(*add)
+    assert "otherwise" not in run(*add)
+    items[0]["answer"] = items[2]["question"] = "No."
+    lines(tmp_path / "items.jsonl", items)
+    told = run(*add)
+    assert "0 " in told
+    assert "2 of these say otherwise now and stay as they came in: a, c; change them" in told
+    with Store(tmp_path / "s.db") as store:
+        assert store.item("a").answer == "So."
+
+
+def test_a_kind_that_was_suggested_since_is_no_change_of_the_item(run, tmp_path):
+    lines(tmp_path / "items.jsonl", [{"id": "a", "question": "What is a verb?"}])
+    run("add", "s.db", "items.jsonl")
+    row = {"id": "a", "label": "connection", "source": "model", "probability": 0.5}
+    run("suggest", "s.db", lines(tmp_path / "suggested.jsonl", [row]), "--by", "lead")
+    assert run("add", "s.db", "items.jsonl") == "0 items are new, 1 were there\n"
+
+
 def test_label_studio_tasks_are_written_by_their_suffix(run, tmp_path):
     lines(tmp_path / "items.jsonl", [{"id": "a", "question": "Why?"}])
     run("add", "s.db", "items.jsonl")

@@ -295,6 +295,18 @@ class Store:
         """
         return self._bring_in(((draft.id, _gold_content(draft)) for draft in drafts), actor)
 
+    def changed(self, drafts: Iterable[Draft | GoldDraft]) -> list[str]:
+        """Return the ids of drafts that came in otherwise than they are now, and so were passed
+        over. A kind that a draft leaves open is no change."""
+        found = []
+        for draft in drafts:
+            content = self.history(draft.id)[0].content
+            stored = {**content["draft"], **content.get("gold", {})}
+            told = draft.model_dump(mode="json", exclude_none=True)
+            if any(stored.get(name, value) != value for name, value in told.items()):
+                found.append(draft.id)
+        return found
+
     def restore(self, events: Sequence[Event]) -> None:
         """Write the events of another store, as its history tells them, into this empty one.
 

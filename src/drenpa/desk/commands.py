@@ -8,6 +8,7 @@ from __future__ import annotations
 import getpass
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -23,6 +24,8 @@ annotate = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
+
+SHOWN = 20  # ids in a line
 
 StoreFile = Annotated[Path, typer.Argument(help="The store; it is made if need be.")]
 OldStore = Annotated[Path, typer.Argument(help="The store.", exists=True, dir_okay=False)]
@@ -73,24 +76,29 @@ def add(
     ] = 1.0,
     by: Actor = "",
 ) -> None:
-    """Bring items in; those already in the store are passed over."""
+    """Bring items in; those already in the store are passed over, and told where they differ."""
     from drenpa.corpus.annotate import Store, read_drafts, read_gold
     from drenpa.corpus.audit import AcceptanceRule
     from drenpa.corpus.exchange import take_candidates
 
     with Store(store) as opened:
         if candidates:
+            refused = False
             for file in files:
-                _tell(file, take_candidates(opened, file, _name(by)), "candidates")
+                refused |= _tell(file, take_candidates(opened, file, _name(by)), "candidates")
+            if refused:
+                raise typer.Exit(1)
             return
         if gold:
             controls = [draft for file in files for draft in read_gold(file)]
             new = opened.add_gold(controls, actor="import")
             print(f"{new} control items are new, {len(controls) - new} were there")
+            _tell_changed(opened.changed(controls))
             return
         items = [draft for file in files for draft in read_drafts(file)]
         new = opened.add(items, actor="import", rule=AcceptanceRule(min_median, min_mean))
         print(f"{new} items are new, {len(items) - new} were there")
+        _tell_changed(opened.changed(items))
 
 
 @annotate.command()
@@ -268,6 +276,17 @@ def _tell(file: Path, outcome: Outcome, what: str) -> bool:
     for line in outcome.refused:
         print(line, file=sys.stderr)
     return bool(outcome.refused)
+
+
+def _tell_changed(names: Sequence[str]) -> None:
+    """Say which items stay as they came in, though the file now says otherwise."""
+    if names:
+        shown = ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
+        print(
+            f"{len(names)} of these say otherwise now and stay as they came in: {shown}; change "
+            "them in the rounds, or give them new ids",
+            file=sys.stderr,
+        )
 
 
 def _name(by: str) -> str:
