@@ -648,7 +648,8 @@ def kinds(
     from drenpa.corpus.ask_kinds import Asking, tell_asked_kinds
 
     asking = Asking(Endpoint(llm, base_url=base_url, key_env=key_env), language, workers)
-    tell_asked_kinds(labelled or (), items, out, asking, say=print, dry_run=dry_run)
+    if tell_asked_kinds(labelled or (), items, out, asking, say=print, dry_run=dry_run):
+        raise typer.Exit(1)
 
 
 @app.command()

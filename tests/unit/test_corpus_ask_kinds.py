@@ -72,13 +72,15 @@ def test_it_is_held_against_people_and_then_asked_and_no_reply_is_bought_twice(
     said: list[str] = []
     with hostile(clerk) as server:
         for _ in range(2):
-            tell_asked_kinds([labelled], items, out, asking(server.url), say=said.append)
+            missing = tell_asked_kinds([labelled], items, out, asking(server.url), say=said.append)
+            assert missing == 1
         sent = {name: count for name, count in server.asked.items() if "broken" not in name}
     assert set(sent.values()) == {1}
     assert len(sent) == 12 + 3
     assert said[0].startswith("16 requests to tiny at 127.0.0.1: at most ")
     assert said[1] == "12 records asked about: accuracy 0.67, macro-F1 0.56"
-    assert said[-1] == f"4 lines in {out}, 2 of them suggest nothing and say why"
+    assert said[-2] == f"4 lines in {out}, 2 of them suggest nothing and say why"
+    assert said[-1] == "1 of 16 requests got no reply; run again to ask these alone"
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [(row["id"], row["label"], row["source"]) for row in rows] == [
         ("a", "profession", "llm tiny"),
@@ -102,6 +104,16 @@ def test_what_it_suggests_enters_the_rounds_under_its_name(items, tmp_path):
         item = store.item("a")
         assert (item.kind, item.kind_source) == ("profession", "llm tiny")
         assert item.suggestion.probability is None
+
+
+def test_the_exit_code_says_whether_every_request_got_a_reply(items, tmp_path):
+    out = tmp_path / "s.jsonl"
+    with hostile(clerk) as server:
+        command = ["kinds", "--llm", "tiny", "--base-url", server.url, "--out", str(out), "--items"]
+        assert CliRunner().invoke(app, [*command, str(items)]).exit_code == 1
+        rest = [line for line in items.read_text().splitlines() if "broken" not in line]
+        items.write_text("\n".join(rest))
+        assert CliRunner().invoke(app, [*command, str(items)]).exit_code == 0
 
 
 def test_a_text_cannot_speak_to_the_model_outside_its_json(items, tmp_path):
@@ -163,5 +175,5 @@ def test_a_dry_run_asks_nothing(labelled, items, tmp_path):
         assert not server.asked
         assert result.output.startswith("16 requests to tiny at 127.0.0.1: at most ")
         result = CliRunner().invoke(app, argv[:-3] + argv[-2:])
-        assert result.exit_code == 0, result.output
+        assert result.exit_code == 1, result.output
     assert len(out.read_text().splitlines()) == 4

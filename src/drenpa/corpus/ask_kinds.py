@@ -27,6 +27,7 @@ from drenpa.corpus.kinds import tell_worth, texts_of, write_suggestions
 SLOTS = ("material",)
 LONGEST = 4000  # characters of a text that are shown to the model
 REPLY_TOKENS = 200
+NO_REPLY = "no reply: "  # begins the reason where a request failed
 CHECKED = 100  # people's records that the model is held against, at most
 
 Texts = Mapping[str, str]
@@ -53,8 +54,9 @@ def tell_asked_kinds(
     *,
     say: Callable[[str], None],
     dry_run: bool = False,
-) -> None:
-    """Say how often a language model agrees with people's kinds, and write what it suggests.
+) -> int:
+    """Say how often a language model agrees with people's kinds, and write what it suggests; return
+    how many requests got no reply.
 
     labelled: records with people's kinds; at most `CHECKED` of them are asked about. May be empty.
     out:      the file of suggestions; replies are kept beside it, so that a run goes on after a
@@ -78,19 +80,27 @@ def tell_asked_kinds(
         f"tokens in, {REPLY_TOKENS * len(asked)} out"
     )
     if dry_run:
-        return
+        return 0
     beside = out or labelled[0]
+    replied: list[dict[str, Any]] = []
     with Store(beside.with_name(beside.name + ".replies.db")) as store:
         client = ChatClient(asking.endpoint, "--llm", store)
         if checked:
             texts = [(record.id, _texts_of_record(record)) for record in checked]
-            found = [row["label"] for row in ask_kinds(client, texts, asking, prompt)]
-            tell_worth(evaluate([record.kind for record in checked], found), say, how="asked about")
+            replied += (found := list(ask_kinds(client, texts, asking, prompt)))
+            labels = [row["label"] for row in found]
+            tell_worth(
+                evaluate([record.kind for record in checked], labels), say, how="asked about"
+            )
         if out is not None:
-            suggested = list(ask_kinds(client, rows, asking, prompt))
+            replied += (suggested := list(ask_kinds(client, rows, asking, prompt)))
             silent = sum(not row["label"] for row in suggested)
             write_suggestions(suggested, out)
             say(f"{len(suggested)} lines in {out}, {silent} of them suggest nothing and say why")
+    missing = sum(str(reason).startswith(NO_REPLY) for row in replied for reason in row["reasons"])
+    if missing:
+        say(f"{missing} of {len(replied)} requests got no reply; run again to ask these alone")
+    return missing
 
 
 def ask_kinds(
@@ -107,7 +117,7 @@ def ask_kinds(
         try:
             return read_kind(client.ask(messages, **request).text)
         except EndpointError as error:
-            return "", f"no reply: {error}"
+            return "", f"{NO_REPLY}{error}"
 
     replies = dict(spread(ask, items, asking.workers))
     for place, (name, _) in enumerate(items):
