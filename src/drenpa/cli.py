@@ -197,7 +197,10 @@ def critic_eval(
 
     from drenpa.commands.critic_trial import evaluate, print_evaluation, write_evaluation
     from drenpa.config import EngineConfig
+    from drenpa.core.artefacts import refuse_artefact
 
+    if out is not None:
+        refuse_artefact(out)
     told = evaluate(place, pairs, engine=EngineConfig(device=device))
     if out is not None:
         write_evaluation(told, out)
@@ -222,7 +225,9 @@ def critic_card(
     """Say what takes a critic in, what its critiques are worth, and what a score costs."""
     from drenpa.commands.critic_trial import make_card, write_card
     from drenpa.config import EngineConfig
+    from drenpa.core.artefacts import refuse_artefact
 
+    refuse_artefact(out)
     engine = EngineConfig(device=device)
     told = make_card(place, pairs=pairs, questions=questions, samples=samples, engine=engine)
     write_card(told, out)
@@ -706,10 +711,12 @@ def judge_card(
     """Find out what the recipe's judge notices, and whether it has changed."""
     from drenpa.commands.judge_card import write_judge_cards
     from drenpa.config import load_recipe
+    from drenpa.core.artefacts import refuse_artefact
     from drenpa.recipes import find_recipe
 
     read = load_recipe(find_recipe(recipe), overlay or [], set_ or [])
     place = out or read.folder / "judge-card"
+    refuse_artefact(place)
     for page in write_judge_cards(read, place, questions=questions, against=against):
         print(page.read_text(encoding="utf-8"))
         print(page, file=sys.stderr)

@@ -112,6 +112,19 @@ def test_eval_prints_a_table_or_json_of_the_same_figures(
     assert "no order to get right: 1" in table
 
 
+@pytest.mark.parametrize("arguments", [("eval",), ("card", "--pairs")], ids=lambda given: given[0])
+def test_nothing_is_written_into_an_artefact(
+    monkeypatch, capsys, critic, file, tmp_path, arguments
+):
+    (tmp_path / "manifest.json").write_text("{}", encoding="utf-8")
+    before = sorted(tmp_path.iterdir())
+    command, *option = arguments
+    given = ("critic", command, critic, *option, file, "--out", tmp_path)
+    assert drenpa(monkeypatch, *given) == 1
+    assert f"{tmp_path}: is an artefact, which nobody alters" in capsys.readouterr().err
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def test_a_wrong_file_is_an_error_before_the_critic_is_opened(monkeypatch, capsys, tmp_path):
     file = tmp_path / "pairs.jsonl"
     file.write_text('{"question": "q", "preferred": "c"}', encoding="utf-8")

@@ -138,6 +138,8 @@ def test_every_row_that_cannot_be_taken_is_named(tmp_path: Path) -> None:
     (tmp_path / "head.csv").write_text("id,safety\n")
     with pytest.raises(DataError, match="the column relevance is missing"):
         take_forms([("K", tmp_path / "head.csv")], ROWS)
+    with pytest.raises(DataError, match=r"no\.csv: no such file or directory; give the path of a"):
+        take_forms([("K", tmp_path / "no.csv")], ROWS)
     with pytest.raises(DataError, match="say whose form it is"):
         named_forms(["form.csv"])
     assert named_forms(["Dolma=a=b.csv"]) == [("Dolma", Path("a=b.csv"))]
@@ -158,6 +160,12 @@ def test_an_answer_is_text_on_the_form_and_nothing_else(tmp_path: Path) -> None:
     assert row["question"] == "'@q"
     (found,) = take_forms([("K", saved(tmp_path / "back.csv", [row]))], rows)
     assert found.answer == HOSTILE
+
+
+def test_a_form_does_not_go_into_an_artefact(tmp_path: Path) -> None:
+    artefact = verdicts_artefact(tmp_path, ROWS)
+    with pytest.raises(ArtefactError, match="is an artefact, which nobody alters; name another"):
+        write_forms(sheets_of(ROWS), artefact.path)
 
 
 @pytest.mark.parametrize("name", ["form.csv", "form.html"])

@@ -327,6 +327,15 @@ def refuse_existing(target: Path, what: Literal["file", "folder"] = "folder") ->
         raise ArtefactError(f"{target}: is there already; name a {what} that does not exist yet")
 
 
+def refuse_artefact(folder: Path) -> None:
+    """Refuse to write into a finished artefact.
+
+    raises: ArtefactError.
+    """
+    if (folder / MANIFEST).is_file():
+        raise ArtefactError(f"{folder}: is an artefact, which nobody alters; name another folder")
+
+
 @contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
     """Make a new folder of the user's, whole or not at all.

@@ -18,7 +18,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from drenpa.core.artefacts import finished, refuse_existing, write_text
+from drenpa.core.artefacts import finished, refuse_artefact, refuse_existing, write_text
 from drenpa.core.errors import ArtefactError, DataError
 from drenpa.core.knowledge import DIMENSIONS, Dimension
 from drenpa.core.records import Verdict
@@ -79,8 +79,10 @@ def sheet_id(question: str, answer: str) -> str:
 def write_forms(sheets: Sequence[Sheet], folder: Path, language: str = "en") -> list[Path]:
     """Write the form as a spreadsheet (CSV) and as one HTML page that saves what is filled in.
 
-    raises: ArtefactError when the folder holds a form already, which somebody may have filled in.
+    raises: ArtefactError when the folder holds a form already, which somebody may have filled in,
+            or is an artefact.
     """
+    refuse_artefact(folder)
     files = [folder / "form.csv", folder / "form.html"]
     for file in files:
         refuse_existing(file)
@@ -175,7 +177,12 @@ def _rows(file: Path) -> list[tuple[int, Mapping[str, Any]]]:
     """Return the rows of a form with the line or number that each stands at."""
     try:
         text = file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        told = (error.strerror or type(error).__name__).lower()
+        raise DataError(
+            f"{file}: {told}; give the path of a form that somebody filled in"
+        ) from error
+    except UnicodeDecodeError as error:
         raise DataError(
             f"{file}: cannot be read as UTF-8 ({error}); save it as CSV UTF-8"
         ) from error
