@@ -19,6 +19,7 @@ class FakeKnowingModel:
 
     knows:   question → the answer that it says.
     context: how many words it reads at most.
+    keys:    of the random streams that answers were sampled from.
     """
 
     knows: Mapping[str, str] = field(default_factory=dict)
@@ -26,6 +27,7 @@ class FakeKnowingModel:
     parameters: int = 1_000_000
     context: int = 1_000
     calls: list[tuple[tuple[str, str], ...]] = field(default_factory=list)
+    keys: list[tuple[int, ...]] = field(default_factory=list)
 
     def logprobs(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[float, int]]:
         self.calls.append(tuple(pairs))
@@ -46,4 +48,5 @@ class FakeKnowingModel:
     def generate(
         self, prompts: Sequence[str], *, group: int, sampling: Sampling, key: tuple[int, ...] = ()
     ) -> list[list[Draft]]:
+        self.keys.append(key)
         return [[fake_draft(self.knows.get(prompt, "?"))] * group for prompt in prompts]

@@ -121,6 +121,17 @@ def test_records_that_the_model_cannot_read_are_all_named_before_any_is_probed(t
     assert model.calls == []
 
 
+def test_no_two_blocks_sample_from_the_same_random_streams(tmp_path: Path):
+    config = MemoryConfig.model_validate({"probe": {"block": 4, "samples": 2}})
+    model = by_heart(RECORDS[0])
+
+    select_memory(
+        corpus(tmp_path, RECORDS), "base", config, root=tmp_path, load_model=lambda: model
+    )
+
+    assert model.keys == [(0,), (1,)]
+
+
 def test_a_second_selection_is_skipped(selected: Artefact, tmp_path: Path):
     def load():
         raise AssertionError("the model was loaded again")

@@ -269,11 +269,13 @@ def _probe(
     blocks = blocks_of(records, config.probe.block)
     check_room(blocks, former, model.too_long)
     with track("memory: probes", len(records)) as work:
-        for block in blocks:
+        for number, block in enumerate(blocks):
             if not all(record.id in done for record in block):
                 probes = probe_block(block, model, former=former)
                 if config.probe.samples:
-                    probes = sample_block(block, probes, model, config.probe, seed=seed)
+                    probes = sample_block(
+                        block, probes, model, config.probe, seed=seed, key=(number,)
+                    )
                 for probe in probes:
                     append_line(journal, probe.model_dump(mode="json"))
                     done[probe.record] = probe

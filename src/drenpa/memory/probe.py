@@ -280,14 +280,18 @@ def sample_block(
     config: ProbeConfig,
     *,
     seed: int,
+    key: tuple[int, ...] = (),
 ) -> list[Probe]:
-    """Add what sampled answers show, and let `known` be the mean of both."""
+    """Add what sampled answers show, and let `known` be the mean of both.
+
+    key: joins the seed of every answer's random stream, so that no two blocks draw alike.
+    """
     from sacrebleu.metrics import CHRF
 
     metric = CHRF()
     sampling = Sampling(max_new_tokens=config.max_new_tokens, temperature=0.7, seed=seed)
     drafts = generator.generate(
-        [record.question for record in records], group=config.samples, sampling=sampling
+        [record.question for record in records], group=config.samples, sampling=sampling, key=key
     )
     references = [record.answer or "" for record in records]
     sampled = []
