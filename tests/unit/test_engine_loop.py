@@ -17,6 +17,7 @@ from torch import nn
 from drenpa.config import EngineConfig, TrainConfig
 from drenpa.core.artefacts import journal_lines
 from drenpa.core.errors import ConfigError, TrainingError
+from drenpa.engine.adapters import seed_of
 from drenpa.engine.loop import (
     LossSum,
     StepWork,
@@ -276,6 +277,19 @@ def test_random_numbers_go_on_where_the_checkpoint_left_them(tmp_path):
     again, _ = train(tmp_path / "broken", loss=noisy, checkpoint_every=2)
 
     assert torch.equal(again.weight, whole.weight)
+
+
+def test_training_draws_from_another_stream_than_an_adapter_of_its_name(tmp_path):
+    drawn = []
+
+    def loss(module, micro):
+        drawn.append(torch.rand(4))
+        return squares(module, micro)
+
+    train(tmp_path, loss=loss, steps=1)
+
+    first = torch.rand(4, generator=torch.Generator().manual_seed(seed_of(1, "test")))
+    assert not torch.equal(drawn[0], first)
 
 
 def test_a_checkpoint_holds_what_is_trained_and_the_two_newest_are_kept(tmp_path):

@@ -175,7 +175,7 @@ def train_loop(
     check_tracker(engine)
     scratch = folder / SCRATCH
     scratch.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(seed_of(seed, label))
+    torch.manual_seed(seed_of(seed, label, "training"))  # apart from an adapter's first weights
     tracker = None if engine.tracker == "none" else engine.tracker
     accelerator = Accelerator(
         cpu=engine.device == "cpu", log_with=tracker, project_dir=str(folder / "logs")
