@@ -9,10 +9,11 @@ import torch
 
 from drenpa.config import EngineConfig, MemoryConfig
 from drenpa.core.artefacts import Plan, run_plan, write_rows
-from drenpa.core.errors import DataError
+from drenpa.core.errors import ConfigError, DataError
 from drenpa.core.records import Record
 from drenpa.core.roles import Sampling
 from drenpa.engine.chat import Message
+from drenpa.engine.memory_bound import Extent, read_parts
 from drenpa.engine.policy import load_policy
 from drenpa.memory.asked import AskedPolicy, load_asked
 from drenpa.memory.cycle import select_memory
@@ -46,6 +47,24 @@ def test_pairs_come_back_in_the_order_they_were_asked(asked):
     for (total, tokens), (other, same) in zip(forth, back[::-1], strict=True):
         assert total == pytest.approx(other, abs=1e-4)
         assert tokens == same
+
+
+def test_little_memory_changes_no_probability_and_too_little_is_refused(asked, tiny_folder):
+    def within(memory):
+        engine = ENGINE.model_copy(update={"memory_gb": memory / 1e9})
+        policy = load_asked(tiny_folder(), engine=engine, instruction="Be brief.")
+        return [total for total, _ in policy.logprobs(PAIRS)]
+
+    room = asked._policy
+    longest = max(len(room.prompt_ids(question)) for question, _ in PAIRS)
+    extent = Extent(
+        longest - 1, 2, 1 + max(len(room.language_model.chat.text(a)) for _, a in PAIRS)
+    )
+    one = read_parts(room.language_model.model, ENGINE, extent, 1).total + 1
+
+    assert within(one) == pytest.approx([total for total, _ in asked.logprobs(PAIRS)], abs=1e-4)
+    with pytest.raises(ConfigError, match="one group of 2 rows"):
+        within(one / 2)
 
 
 def test_the_weights_are_counted(asked):

@@ -18,6 +18,7 @@ from drenpa.core.roles import Draft, Sampling
 from drenpa.engine.adapters import matrix_precision
 from drenpa.engine.logprobs import next_token_logprobs
 from drenpa.engine.loop import in_chunks
+from drenpa.engine.memory_bound import read_limit
 from drenpa.engine.policy import Policy, load_policy
 from drenpa.engine.prefix import PrefixGroup, suffix_states
 
@@ -54,7 +55,8 @@ class AskedPolicy:
 
         The token that ends an answer does not count. An empty answer is (0.0, 0).
 
-        raises: DataError that names every pair which the model cannot read.
+        raises: DataError that names every pair which the model cannot read; ConfigError when memory
+                does not hold one question's answers.
         """
         room = self._policy.language_model
         faults = [
@@ -71,19 +73,22 @@ class AskedPolicy:
             if ids:
                 told.setdefault(question, []).append((number, ids))
         found = [(0.0, 0)] * len(pairs)
-        for questions in in_chunks(list(told), GROUPS):
-            groups = []
-            for question in questions:
-                prompt = self._policy.prompt_ids(question)
-                rows = tuple((prompt[-1], *ids) for _, ids in told[question])
-                groups.append(PrefixGroup(prompt[:-1], rows))
+        if not told:
+            return found
+        groups = []
+        for question, rows in told.items():
+            prompt = self._policy.prompt_ids(question)
+            suffixes = tuple((prompt[-1], *ids) for _, ids in rows)
+            groups.append(PrefixGroup(prompt[:-1], suffixes))
+        sums_N: list[float] = []
+        for part in in_chunks(groups, read_limit(room.model, room.engine, groups, GROUPS)):
             with matrix_precision(room.engine, room.device):
-                states = suffix_states(room.model, groups, attention=room.engine.attention)
+                states = suffix_states(room.model, part, attention=room.engine.attention)
                 values = next_token_logprobs(room.model, states)
-            sums_N = values.logprobs_NT.double().sum(dim=1).tolist()
-            rows_told = [row for question in questions for row in told[question]]
-            for (number, ids), total in zip(rows_told, sums_N, strict=True):
-                found[number] = (total, len(ids))
+            sums_N += values.logprobs_NT.double().sum(dim=1).tolist()
+        asked_rows = [row for rows in told.values() for row in rows]
+        for (number, ids), total in zip(asked_rows, sums_N, strict=True):
+            found[number] = (total, len(ids))
         return found
 
     def generate(
