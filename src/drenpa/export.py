@@ -22,6 +22,7 @@ from drenpa.card import Story, Weights, model_card, tell_story
 from drenpa.core.artefacts import (
     MANIFEST,
     Artefact,
+    check_files,
     open_artefact,
     whole_folder,
     write_text,
@@ -68,7 +69,8 @@ def export_policy(
     report: a report's folder whose figures go into the card; by default the one beside the
             artefact, if its verdicts are about this very policy.
     raises: ArtefactError when the folder is there already or cannot be written, when the artefact
-            is no policy, or when an adapter is asked of one that has none.
+            is no policy, when a file of it or of its backbone was altered, or when an adapter is
+            asked of one that has none.
     """
     artefact = policy if isinstance(policy, Artefact) else open_artefact(policy, "policy")
     if artefact.kind != "policy":
@@ -80,6 +82,9 @@ def export_policy(
         raise ArtefactError(
             f"{artefact.path}: is a whole model and has no adapter; leave out --adapter"
         )
+    check_files(artefact)
+    if form == "merged" and adapter is not None:
+        check_files(open_artefact(backbone.parent, "policy"))
     story = tell_story(artefact, report)
     try:
         with whole_folder(target) as part:

@@ -24,6 +24,7 @@ from drenpa.core.artefacts import (
     append_line,
     as_input,
     check_files,
+    check_sizes,
     code_version,
     file_input,
     finished,
@@ -280,8 +281,36 @@ def test_files_that_are_not_the_manifests_are_noticed(tmp_path, damage):
         (made.path / "result.txt").unlink()
     else:
         (made.path / "extra.txt").write_text("")
-    with pytest.raises(ArtefactError, match="not those its manifest names"):
+    told = {
+        "changed": r"result\.txt: is not the file that was made; remove the artefact's folder",
+        "removed": r"result\.txt: is missing; remove the artefact's folder",
+        "added": r"extra\.txt: is no part of the artefact; take it out",
+    }
+    with pytest.raises(ArtefactError, match=told[damage]):
         check_files(made)
+    stored = json.loads((made.path / MANIFEST).read_text())
+    stored.pop("files")  # as older manifests are
+    (made.path / MANIFEST).write_text(json.dumps(stored))
+    with pytest.raises(ArtefactError, match="not those its manifest names"):
+        check_files(open_artefact(made.path))
+
+
+def test_a_file_of_another_size_is_noticed_without_reading_it(tmp_path):
+    def work(folder: Path) -> Mapping[str, object]:
+        write_text(folder / "model" / "deep" / "weights", "1234")
+        write_text(folder / "model2" / "weights", "1234")
+        return {}
+
+    made = run_plan(a_plan(tmp_path, work=work))
+    check_sizes(made.path / "model")
+    (made.path / "model2" / "weights").write_text("12")
+    (made.path / "model" / "deep" / "weights").write_text("4321")
+    check_sizes(made.path / "model")
+    (made.path / "model" / "deep" / "weights").write_text("123")
+    with pytest.raises(ArtefactError, match="deep/weights: is not the file that was made; remove"):
+        check_sizes(made.path / "model")
+    (made.path / MANIFEST).write_text("{}")  # of another program
+    check_sizes(made.path / "model")
 
 
 def test_how_long_the_work_took_is_no_part_of_what_came_of_it(tmp_path):

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ from drenpa.core.artefacts import (
     write_rows,
     write_text,
 )
-from drenpa.core.errors import ArtefactError
+from drenpa.core.errors import ArtefactError, ModelError
 from drenpa.core.knowledge import DIMENSIONS
 from drenpa.core.records import Record
 from drenpa.engine.adapters import add_adapter, load_backbone, save_adapter
@@ -366,10 +366,56 @@ def test_nothing_is_overwritten(run: Run, tmp_path: Path) -> None:
 
 
 def test_an_export_that_fails_leaves_nothing(run: Run, tmp_path: Path) -> None:
-    (run.policy.path / "model" / "adapter_model.safetensors").write_bytes(b"broken")
-    with pytest.raises(Exception, match=r"\w"):
-        export_policy(run.policy, tmp_path / "out" / "x")
+    def work(folder: Path) -> Mapping[str, Any]:
+        run._adapter(folder, 0.2)
+        (folder / "model" / "adapter_model.safetensors").write_bytes(b"broken")
+        return {"steps": 25}
+
+    inputs = {"backbone": as_input(run.finetuned), "start": as_input(run.finetuned)}
+    broken = artefact(run.root, "policy", "broken", work, config=run.policy.config, inputs=inputs)
+    with pytest.raises(ModelError, match=r"adapter_model\.safetensors: is damaged"):
+        export_policy(broken, tmp_path / "out" / "x")
     assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("form", ["merged", "adapter"])
+@pytest.mark.parametrize("cut", [0, 1])
+def test_weights_that_were_altered_since_are_not_exported(
+    run: Run, tmp_path: Path, form: Literal["merged", "adapter"], cut: int
+) -> None:
+    damage(run.policy.path / "model" / "adapter_model.safetensors", cut)
+    with pytest.raises(
+        ArtefactError, match=r"adapter_model\.safetensors: is not the file that was"
+    ):
+        export_policy(run.policy, tmp_path / "out" / "x", form)
+    assert not (tmp_path / "out").exists()
+
+
+def test_altered_weights_of_the_fine_tuned_model_are_not_exported(run: Run, tmp_path: Path) -> None:
+    damage(run.finetuned.path / "model" / "model.safetensors", 0)
+    for policy in (run.finetuned, run.policy):
+        with pytest.raises(
+            ArtefactError, match=r"/model\.safetensors: is not the file that was made"
+        ):
+            export_policy(policy, tmp_path / "out")
+
+
+def test_weights_that_were_cut_short_are_named_by_whoever_loads_them(run: Run) -> None:
+    damage(run.policy.path / "model" / "adapter_model.safetensors", 1)
+    with pytest.raises(
+        ArtefactError, match=r"adapter_model\.safetensors: is not the file that was"
+    ):
+        load_policy(run.policy, engine=ENGINE)
+    damage(run.finetuned.path / "model" / "model.safetensors", 1)
+    with pytest.raises(ArtefactError, match=r"/model\.safetensors: is not the file that was made"):
+        load_policy(run.finetuned, engine=ENGINE)
+
+
+def damage(file: Path, cut: int) -> None:
+    """Turn a file's last byte round, or cut it off."""
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content[:-1] if cut else content)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

@@ -137,6 +137,22 @@ def test_a_pushed_critic_scores_as_the_one_that_was_pushed(
     assert before.rewards[0][0] != before.rewards[0][1]
 
 
+def test_what_was_altered_since_it_was_made_is_not_pushed(
+    critic: Artefact, hub: FakeHub, tmp_path: Path, tiny_folder: Callable[..., Path]
+) -> None:
+    finetuned = Run(tmp_path / "other", tiny_folder()).finetuned
+    report = report_of(tmp_path / "reports", "")
+    for made, name in (
+        (critic, "head.safetensors"),
+        (finetuned, "model/model.safetensors"),
+        (report, "table.csv"),
+    ):
+        (made.path / name).write_bytes((made.path / name).read_bytes()[:-1])
+        with pytest.raises(ArtefactError, match=f"{name}: is not the file that was made; remove"):
+            push(made.path, REPO, base="me/finetuned", hub=hub)
+    assert hub.repos == {}
+
+
 def test_a_critic_without_a_base_is_refused(critic: Artefact, hub: FakeHub) -> None:
     with pytest.raises(ConfigError, match="name it with --base"):
         push(critic.path, REPO, hub=hub)

@@ -22,6 +22,7 @@ import yaml
 from drenpa.core.artefacts import (
     MANIFEST,
     Artefact,
+    check_files,
     open_artefact,
     refuse_existing,
     write_text,
@@ -174,6 +175,8 @@ def _artefact(artefact: Artefact, target: Path, base: str, adapter: bool, dtype:
         form: Literal["adapter", "merged"] = "adapter" if adapter else "merged"
         export_policy(artefact, target, form, dtype=dtype, base=base)
         return Parcel(target, "model")
+    if artefact.kind in ("critic", "report"):
+        check_files(artefact)
     if artefact.kind == "critic":
         return _critic(artefact, target, base)
     if artefact.kind == "report":

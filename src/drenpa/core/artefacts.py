@@ -55,6 +55,8 @@ class Artefact:
     key:     sha256 over kind, config, code and the inputs' digests: known before the work is done.
     inputs:  name → {"path", "digest"} of each artefact or file it was made from.
     summary: what the stage wants told about it: counts, metrics, warnings.
+    files:   name → {"bytes", "sha256"} of each file that the digest is over; older manifests name
+             none.
     """
 
     path: Path
@@ -68,6 +70,7 @@ class Artefact:
     created: str
     version: str
     code: str
+    files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def rows(self, name: str, row: type[RowType]) -> list[RowType]:
         """Read the rows of `NAME.parquet` as values of `row`."""
@@ -103,7 +106,7 @@ def open_artefact(path: Path | str, kind: ArtefactKind | None = None) -> Artefac
             f"{folder}: {state} (it has no {MANIFEST}); run the stage that makes it"
         )
     try:
-        stored = json.loads(file.read_text(encoding="utf-8"))
+        stored = {"files": {}, **json.loads(file.read_text(encoding="utf-8"))}
         artefact = Artefact(
             path=folder.resolve(),
             **{key: stored[key] for key in Artefact.__dataclass_fields__ if key != "path"},
@@ -122,12 +125,43 @@ def open_artefact(path: Path | str, kind: ArtefactKind | None = None) -> Artefac
 def check_files(artefact: Artefact) -> None:
     """Compare every file's bytes with the manifest.
 
-    raises: ArtefactError when they differ.
+    raises: ArtefactError that names the first file at fault.
     """
-    if _digest(artefact.path, apart=NOT_CONTENT) != artefact.digest:
-        raise ArtefactError(
-            f"{artefact.path}: its files are not those its manifest names; make it again"
-        )
+    found = _digests(artefact.path, apart=NOT_CONTENT)
+    if _combined(found) == artefact.digest:
+        return
+    for name in sorted({*artefact.files, *found}):
+        if name not in artefact.files and artefact.files:
+            raise ArtefactError(f"{artefact.path / name}: is no part of the artefact; take it out")
+        if artefact.files and found.get(name) != artefact.files[name]["sha256"]:
+            raise _altered(artefact, name)
+    raise ArtefactError(f"{artefact.path}: its files are not those its manifest names; {_ANEW}")
+
+
+def check_sizes(folder: Path) -> None:
+    """Compare the sizes of what stands in an artefact's folder of weights with the manifest; a
+    folder that is no artefact's has none.
+
+    raises: ArtefactError that names the first file at fault.
+    """
+    try:
+        artefact = open_artefact(folder.parent)
+    except ArtefactError:
+        return
+    for name, entry in artefact.files.items():
+        path = artefact.path / name
+        there = path.is_file() and path.stat().st_size == entry["bytes"]
+        if name.startswith(f"{folder.name}/") and not there:
+            raise _altered(artefact, name)
+
+
+def _altered(artefact: Artefact, name: str) -> ArtefactError:
+    path = artefact.path / name
+    what = "is not the file that was made" if path.is_file() else "is missing"
+    return ArtefactError(f"{path}: {what}; {_ANEW}")
+
+
+_ANEW = "remove the artefact's folder and run its recipe again"
 
 
 Work = Callable[[Path], Mapping[str, Any]]
@@ -273,12 +307,17 @@ def _write_manifest(partial: Path, plan: Plan, summary: Mapping[str, Any]) -> No
     for path in [*partial.rglob(f"*{_PART}")]:
         if not path.is_dir():  # a file that a kill left half written
             path.unlink()
+    digests = _digests(partial, apart=NOT_CONTENT)
     manifest = {
         "format": FORMAT,
         "kind": plan.kind,
         "name": plan.name,
         "key": plan.key,
-        "digest": _digest(partial, apart=NOT_CONTENT),
+        "digest": _combined(digests),
+        "files": {
+            name: {"bytes": (partial / name).stat().st_size, "sha256": digest}
+            for name, digest in digests.items()
+        },
         "config": plan.config,
         "inputs": plan.inputs,
         "summary": summary,
@@ -307,7 +346,7 @@ def as_input(artefact: Artefact) -> dict[str, str]:
 def file_input(path: Path) -> dict[str, str]:
     """Describe a file, or a folder of files, of the user's as the input of a stage."""
     if path.is_dir():
-        return {"path": str(path.resolve()), "digest": _digest(path)}
+        return {"path": str(path.resolve()), "digest": _combined(_digests(path))}
     return {"path": str(path.resolve()), "digest": _sha256(path)}
 
 
@@ -454,13 +493,18 @@ def _code_bytes(path: Path) -> bytes:
     return ast.dump(tree).encode()
 
 
-def _digest(folder: Path, *, apart: tuple[str, ...] = ()) -> str:
-    digest = hashlib.sha256()
+def _digests(folder: Path, *, apart: tuple[str, ...] = ()) -> dict[str, str]:
+    found = {}
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)
         if path.is_file() and relative.parts[0] not in apart:
-            digest.update(f"{relative.as_posix()}\0{_sha256(path)}\n".encode())
-    return digest.hexdigest()
+            found[relative.as_posix()] = _sha256(path)
+    return found
+
+
+def _combined(digests: Mapping[str, str]) -> str:
+    lines = [f"{name}\0{digest}\n" for name, digest in digests.items()]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _sha256(path: Path) -> str:

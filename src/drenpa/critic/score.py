@@ -326,7 +326,9 @@ def _load_head(critic: CriticModel, file: Path) -> None:
     try:
         weight = load_file(file)["weight"]
     except (FileNotFoundError, SafetensorError, KeyError) as error:
-        raise ArtefactError(f"{file}: holds no score head ({error})") from error
+        raise ArtefactError(
+            f"{file}: holds no score head ({error}); make or fetch the critic again"
+        ) from error
     if weight.shape != critic.head.weight.shape:
         raise ModelError(
             f"{file}: the score head is for hidden states of {weight.shape[-1]}, the backbone has "

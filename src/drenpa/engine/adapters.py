@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from drenpa.config import EngineConfig, LoraConfig
+from drenpa.core.artefacts import check_sizes
 from drenpa.core.errors import ModelError
 from drenpa.engine.lora import fuse_adapters
 from drenpa.engine.models import (
@@ -34,7 +35,11 @@ from drenpa.engine.models import (
 
 
 def load_backbone(folder: Path, engine: EngineConfig) -> tuple[Any, Any]:
-    """Return a frozen model and its tokenizer, on the engine's device in the engine's precision."""
+    """Return a frozen model and its tokenizer, on the engine's device in the engine's precision.
+
+    raises: ArtefactError when a file of an artefact's was cut short; ModelError otherwise.
+    """
+    check_sizes(folder)
     device = pick_device(engine.device)
     model = load_model(
         folder,
@@ -93,12 +98,15 @@ def add_adapter(model: Any, lora: LoraConfig, name: str, *, seed: int) -> Any:
 def load_adapter(model: Any, folder: Path, name: str, *, trainable: bool = False) -> Any:
     """Load an adapter that `save_adapter` wrote, and make it the active one.
 
-    raises: ModelError when the folder holds none that fits.
+    raises: ArtefactError when a file of an artefact's was cut short; ModelError when the folder
+            holds none that fits.
     """
     from peft import PeftModel
 
-    if not (folder / "adapter_model.safetensors").is_file():
-        raise ModelError(f"{folder}: no adapter_model.safetensors in it")
+    check_sizes(folder)
+    weights = folder / "adapter_model.safetensors"
+    if not weights.is_file():
+        raise ModelError(f"{folder}: no {weights.name} in it")
     try:
         with quiet():
             if isinstance(model, PeftModel):
@@ -107,7 +115,9 @@ def load_adapter(model: Any, folder: Path, name: str, *, trainable: bool = False
                 model = PeftModel.from_pretrained(
                     model, str(folder), adapter_name=name, is_trainable=trainable
                 )
-    except (SafetensorError, RuntimeError, ValueError, KeyError) as error:
+    except SafetensorError as error:
+        raise ModelError(f"{weights}: is damaged ({error}); make or fetch it again") from error
+    except (RuntimeError, ValueError, KeyError) as error:
         raise ModelError(f"{folder}: its adapter does not fit this backbone ({error})") from error
     model.set_adapter(name, inference_mode=not trainable)
     _master_precision(model, name)
