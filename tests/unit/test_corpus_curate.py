@@ -244,6 +244,57 @@ def test_a_candidate_that_gives_an_item_of_a_drawn_test_away_is_taken_out(make, 
     assert summary["leakage"]["leaking"] == 0
 
 
+LANGUAGES = ("en", "fr", "de", "es")
+
+
+def test_a_small_corpus_in_several_languages_is_split_though_no_language_could_give_its_share(make):
+    # 4 languages of 2 records: a fifth of 2 is nearer to none, a fifth of all 8 is nearer to 2.
+    records = [row | {"language": LANGUAGES[place // 2]} for place, row in enumerate(weather(8))]
+    rankings = [ranking(row["id"], row["id"], "good", "bad") for row in records]
+    kept, left, test, _, summary = make(records, rankings, test=0.2, held_out=0.2)
+    assert (len(kept), len(test)) == (6, 2)
+    assert len({item.language for item in test}) == 2
+    assert [row.split for row in left].count("held_out") == 1
+    assert not any("held out" in warning for warning in summary["warnings"])
+
+
+def test_two_records_are_one_to_train_on_and_one_to_test(make):
+    kept, _, test, _, _ = make(weather(2), test=0.1)
+    assert (len(kept), len(test)) == (1, 1)
+    with pytest.raises(DataError, match=r"of the 1 records .*, since there is only one; name more"):
+        make(weather(1), test=0.1)
+
+
+def test_two_lumps_that_are_too_large_to_set_apart_say_so(make):
+    records = [row | {"source": f"s{place // 4}"} for place, row in enumerate(weather(8))]
+    with pytest.raises(DataError, match=r"in 2 group.*the smallest of 4 \(ties: 6 by source\)"):
+        make(records, test=0.2)
+
+
+@pytest.mark.parametrize(
+    ("questions", "held_out", "why"),
+    [
+        (["What is rain?"], 0.25, "there is only one; rank more questions"),
+        (["What is rain?", "Why do bees dance?"], 0, "set corpus.held_out above 0"),
+        (
+            ["What is rain now?", "what is rain now"],
+            0.2,
+            "the 2 questions are nearly equal, in 1 group(s)",
+        ),
+    ],
+)
+def test_why_no_ranked_question_is_held_out_is_told_with_the_remedy(make, questions, held_out, why):
+    records = [
+        record(f"q{n}", question, f"{TOPICS[n]} {TOPICS[n + 2]} {TOPICS[n + 4]} and so on.")
+        for n, question in enumerate(questions)
+    ]
+    rankings = [ranking(row["id"], row["id"], "good", "bad") for row in records]
+    *_, summary = make(records, rankings, [ITEM], held_out=held_out)
+    told = [warning for warning in summary["warnings"] if "held out" in warning]
+    assert len(told) == 1
+    assert f"cannot be measured: {why}" in told[0]
+
+
 def test_one_single_source_cannot_be_split_and_says_so(make):
     records = [row | {"source": "one"} for row in weather()]
     with pytest.raises(DataError, match=r"hang together in 1 group.*name more sources"):

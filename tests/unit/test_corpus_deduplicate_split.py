@@ -301,6 +301,22 @@ def test_groups_are_chosen_whole_and_each_stratum_gets_its_share():
     assert sum(place >= 13 for place in chosen) == 3
 
 
+def test_strata_too_small_to_give_one_give_together():
+    groups = [(place,) for place in range(20)]
+    strata = [place // 2 for place in range(20)]
+    names = [f"n{place}" for place in range(20)]
+    chosen = chosen_groups(groups, strata, names, share=0.2, seed=1)
+    assert len(chosen) == 4
+    assert len({strata[place] for place in chosen}) == 4
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.01, {3}), (0.99, {0, 1, 2})])
+def test_neither_part_stays_empty_where_one_can_be_moved(share, expected):
+    groups = [(0, 1, 2), (3,)]
+    assert chosen_groups(groups, "aaaa", "abcd", share=share, seed=1) == expected
+    assert chosen_groups([(0, 1), (2, 3)], "aaaa", "abcd", share=0.1, seed=1) == set()
+
+
 def test_no_share_chooses_nothing_and_the_whole_share_everything():
     groups = [(0, 1), (2,)]
     assert chosen_groups(groups, "aab", "abc", share=0, seed=1) == set()

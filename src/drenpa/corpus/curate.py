@@ -97,12 +97,12 @@ def plan_curate(config: CorpusConfig, *, root: Path, seed: int) -> Plan:
         else:
             _take_test_by_source(corpus, config.test, seed)
         _clear_candidates(corpus)
-        _hold_out(corpus, config.held_out, seed)
+        none_because = _hold_out(corpus, config.held_out, seed)
         _check_something_is_left(corpus)
         leakage = audit_leakage(corpus.benchmark, corpus.records, corpus.rankings)
         _write(folder, corpus, leakage)
         _refuse_leakage(leakage, config.max_leakage, folder)
-        return {"cleaned": cleaned, "personal": personal, **_summary(corpus, leakage)}
+        return {"cleaned": cleaned, "personal": personal, **_summary(corpus, leakage, none_because)}
 
     return Plan(
         kind="corpus",
@@ -384,13 +384,18 @@ def _take_test_by_source(corpus: _Corpus, share: float, seed: int) -> None:
         share=share,
         seed=seed,
     )
-    if share and not chosen:
+    if records and share and not chosen:
         reasons = counted(tie.why for tie in found)
         told = ", ".join(f"{count} by {_WHY[why]}" for why, count in reasons.items())
+        why = (
+            f"they hang together in {len(groups)} group(s) by source or shared text, the smallest "
+            f"of {min(map(len, groups))} (ties: {told})"
+            if found
+            else "there is only one"
+        )
         raise DataError(
-            f"corpus.test: no {share:.0%} of the records can be set apart, since they hang "
-            f"together in {len(groups)} group(s) by source or shared text (ties: {told}); name "
-            "more sources, raise corpus.test, or give benchmark files"
+            f"corpus.test: no {share:.0%} of the {len(records)} records can be set apart, since "
+            f"{why}; name more sources, raise corpus.test, or give benchmark files"
         )
     by_group: dict[int, list[dict[str, str]]] = {group[0]: [] for group in groups}
     first_of = {place: group[0] for group in groups for place in group}
@@ -423,9 +428,9 @@ def _drop_orphans(corpus: _Corpus, reason: str = "record") -> None:
     corpus.rankings = [ranking for ranking in corpus.rankings if ranking.record in known]
 
 
-def _hold_out(corpus: _Corpus, share: float, seed: int) -> None:
+def _hold_out(corpus: _Corpus, share: float, seed: int) -> str:
     """Mark the rankings of a share of the ranked questions as held out; near-equal questions stay
-    together."""
+    together. Return why there are none and what to do, or nothing."""
     ranked = {ranking.record for ranking in corpus.rankings}
     records = [record for record in corpus.records if record.id in ranked]
     questions = [record.question for record in records]
@@ -446,6 +451,14 @@ def _hold_out(corpus: _Corpus, share: float, seed: int) -> None:
         ranking.model_copy(update={"split": "held_out" if ranking.record in held_out else "train"})
         for ranking in corpus.rankings
     ]
+    if chosen or not records:
+        return ""
+    if not share:
+        return "set corpus.held_out above 0"
+    if len(records) == 1:
+        return "there is only one; rank more questions"
+    told = f"the {len(records)} questions are nearly equal, in {len(groups)} group(s)"
+    return f"{told}; rank others too, or raise corpus.held_out"
 
 
 def _check_something_is_left(corpus: _Corpus) -> None:
@@ -501,7 +514,7 @@ def _write(folder: Path, corpus: _Corpus, leakage: Leakage) -> None:
         write_text(folder / f"{name}.jsonl", "".join(lines))
 
 
-def _summary(corpus: _Corpus, leakage: Leakage) -> dict[str, Any]:
+def _summary(corpus: _Corpus, leakage: Leakage, none_because: str) -> dict[str, Any]:
     """Counts by split, what was dropped and why, and what training and benchmark still share."""
     kind_of = {record.id: record.kind for record in corpus.records}
     held_out = [ranking for ranking in corpus.rankings if ranking.split == "held_out"]
@@ -521,7 +534,7 @@ def _summary(corpus: _Corpus, leakage: Leakage) -> dict[str, Any]:
         "dropped": counted(f"{entry['from']}: {entry['reason']}" for entry in corpus.dropped),
         "clusters": len(corpus.clusters),
         "leakage": leakage.summary(SHOWN_LEAKS),
-        "warnings": _warnings(corpus, leakage, held_out),
+        "warnings": _warnings(corpus, leakage, none_because),
     }
 
 
@@ -541,15 +554,18 @@ def _pairs(ranking: Ranking) -> int:
     return (total * total - sum(count * count for count in ranks.values())) // 2
 
 
-def _warnings(corpus: _Corpus, leakage: Leakage, held_out: Sequence[Ranking]) -> list[str]:
+def _warnings(corpus: _Corpus, leakage: Leakage, none_because: str) -> list[str]:
     found = [
         f"no {what} of kind {kind}"
         for what, rows in (("record", corpus.records), ("benchmark item", corpus.benchmark))
         for kind in KINDS
         if not any(row.kind == kind for row in rows)
     ]
-    if corpus.rankings and not held_out:
-        found.append("no ranked question is held out: the critic's accuracy cannot be measured")
+    if none_because:
+        found.append(
+            "no ranked question is held out, so the critic's accuracy cannot be measured: "
+            + none_because
+        )
     if leakage.leaks:
         ways = {_LEAKS[way]: leakage.count(way) for way in get_args(Way)}
         told = ", ".join(f"{what} {count}" for what, count in ways.items() if count)

@@ -10,7 +10,7 @@ train passage. What a split still shares, `leakage` tells.
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -99,31 +99,62 @@ def chosen_groups(
     share: float,
     seed: int,
 ) -> set[int]:
-    """Choose whole groups so that each stratum gives about `share` of its members.
+    """Choose whole groups so that each stratum gives about `share` of its members, or all strata
+    together do, where most of them are too small to give one.
 
     groups: disjoint groups of places; strata, names: one per place.
-    share:  from 0 to 1; a group is taken when it brings the strata closer to it.
+    share:  from 0 to 1; a group is taken when it brings the strata closer to it. Between 0 and 1
+            neither part stays empty where a group of one can be moved.
     The order in which groups are tried hangs on the seed and on names, not on places.
     """
-    members = [place for group in groups for place in group]
     wanted: dict[Hashable, float] = defaultdict(float)
-    for place in members:
-        wanted[strata[place]] += share
-    lacking = dict(wanted)
-    chosen: set[int] = set()
-    for group in sorted(groups, key=lambda group: _draw(seed, min(names[p] for p in group))):
-        counts: dict[Hashable, int] = defaultdict(int)
+    for group in groups:
         for place in group:
-            counts[strata[place]] += 1
+            wanted[strata[place]] += share
+    lacking = dict(wanted)
+    chosen: list[Collection[int]] = []
+    left: list[Collection[int]] = []
+    for group in sorted(groups, key=lambda group: _draw(seed, min(names[p] for p in group))):
+        counts = Counter(strata[place] for place in group)
         gain = sum(
             abs(lacking[stratum]) - abs(lacking[stratum] - count)
             for stratum, count in counts.items()
         )
+        (chosen if gain > 0 else left).append(group)
         if gain > 0:
-            chosen.update(group)
-            for stratum, count in counts.items():
-                lacking[stratum] -= count
-    return chosen
+            _give(lacking, counts)
+    if 2 * sum(map(len, chosen)) < sum(wanted.values()):
+        while fitting := [group for group in left if _is_due(group, strata, lacking)]:
+            most = max(fitting, key=lambda group: _lack(group, strata, lacking))
+            left.remove(most)
+            chosen.append(most)
+            _give(lacking, Counter(strata[place] for place in most))
+    for empty, full in ((chosen, left), (left, chosen)):
+        single = next((group for group in full if len(group) == 1), None)
+        if 0 < share < 1 and not empty and len(full) > 1 and single is not None:
+            full.remove(single)
+            empty.append(single)
+    return {place for group in chosen for place in group}
+
+
+def _give(lacking: dict[Hashable, float], counts: Counter[Hashable]) -> None:
+    for stratum, count in counts.items():
+        lacking[stratum] -= count
+
+
+def _lack(
+    group: Collection[int], strata: Sequence[Hashable], lacking: dict[Hashable, float]
+) -> float:
+    """What the strata of a group still lack, the mean over its members."""
+    return round(sum(lacking[strata[place]] for place in group) / len(group), 9)
+
+
+def _is_due(
+    group: Collection[int], strata: Sequence[Hashable], lacking: dict[Hashable, float]
+) -> bool:
+    """Whether a group brings all together closer to the share, and its strata lack something."""
+    short = round(sum(lacking.values()), 9)
+    return len(group) < 2 * short and _lack(group, strata, lacking) > 0
 
 
 def _draw(seed: int, name: str) -> tuple[str, str]:
