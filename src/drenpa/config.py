@@ -15,11 +15,20 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from drenpa.core.errors import ConfigError, did_you_mean
 from drenpa.core.knowledge import KIND_WEIGHTS, KINDS, Kind
+from drenpa.core.languages import language_fault
 
 RECALL = "+recall"  # ends the name of a column whose answers are looked up where that helps
 RewardPart = Literal["critic", "scalar", "finished"]
@@ -37,10 +46,17 @@ def _full_kinds(value: Any) -> Any:
     return value
 
 
+def _language_code(value: str) -> str:
+    if fault := language_fault(value):
+        raise ValueError(fault)
+    return value
+
+
 def _critic_alone() -> dict[RewardPart, float]:
     return {"critic": 1.0}
 
 
+LanguageCode = Annotated[str, AfterValidator(_language_code)]
 KindNumbers = Annotated[dict[Kind, NotNegative], BeforeValidator(_full_kinds)]
 
 
@@ -117,7 +133,7 @@ class CorpusConfig(Config):
     records: tuple[str, ...] = ("starter",)
     rankings: tuple[str, ...] = ("starter",)
     benchmark: tuple[str, ...] = ("starter",)
-    languages: tuple[str, ...] = ()  # keep only these; empty keeps all
+    languages: tuple[LanguageCode, ...] = ()  # keep only these; empty keeps all
     held_out: Share = 0.25
     test: Share = 0.2
     max_leakage: Share = 0.05
@@ -468,7 +484,7 @@ class Recipe(Config):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     seed: int = Field(default=1, ge=0)
     model: str = "smollm2-135m"
-    language: str = "en"  # of the instructions the model answers under
+    language: LanguageCode = "en"  # of the instructions the model answers under
     out: str = ""  # default: runs/NAME
     engine: EngineConfig = EngineConfig()
     corpus: CorpusConfig = CorpusConfig()
@@ -778,7 +794,9 @@ def _fault(entry: ErrorDetails, places: Sequence[str]) -> str:
     shown = entry.get("input")
     detail = (
         f" (it is {shown!r})"
-        if isinstance(shown, str | int | float | bool) and "it is" not in message
+        if isinstance(shown, str | int | float | bool)
+        and "it is" not in message
+        and f"'{shown}'" not in message
         else ""
     )
     return f"{place}: {message}{detail}" if place else message

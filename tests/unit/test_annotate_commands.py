@@ -148,6 +148,14 @@ def test_a_kind_that_was_suggested_since_is_no_change_of_the_item(run, tmp_path)
     assert run("add", "s.db", "items.jsonl") == "0 items are new, 1 were there\n"
 
 
+def test_an_item_whose_language_is_no_code_does_not_come_in(run, tmp_path):
+    lines(tmp_path / "items.jsonl", [{"id": "a", "question": "Why?", "language": "EN"}])
+    result = CliRunner().invoke(app, ["annotate", "add", "s.db", "items.jsonl"])
+    assert "items.jsonl:1: field 'language': 'EN' is no language code; did you mean 'en'?" in str(
+        result.exception
+    )
+
+
 def test_label_studio_tasks_are_written_by_their_suffix(run, tmp_path):
     lines(tmp_path / "items.jsonl", [{"id": "a", "question": "Why?"}])
     run("add", "s.db", "items.jsonl")

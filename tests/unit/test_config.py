@@ -104,6 +104,16 @@ def test_all_faults_are_told_at_once_each_with_its_place_and_a_suggestion(write)
     ]
 
 
+def test_a_language_that_is_no_code_is_answered_with_the_code(write):
+    path = write("name: x\nlanguage: tibetan\ncorpus: {languages: [en, zh_CN]}")
+    assert faults(path) == [
+        "r.yaml: language: 'tibetan' is no language code; did you mean 'bo'?",
+        "r.yaml: corpus.languages.1: 'zh_CN' is no language code; did you mean 'zh-CN'?",
+    ]
+    kept = load_recipe(write("name: x\nlanguage: xx\ncorpus: {languages: [zh-Hant]}"))
+    assert (kept.language, kept.corpus.languages) == ("xx", ("zh-Hant",))
+
+
 @pytest.mark.parametrize("part", ["mix", "weights"])
 def test_an_unknown_kind_is_answered_with_the_four_kinds(write, part):
     path = write(f"name: x\nstrategies: [{{name: m, stages: [{{name: s, {part}: {{meta: 1}}}}]}}]")

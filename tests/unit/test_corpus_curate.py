@@ -333,8 +333,35 @@ def test_all_faults_of_all_files_are_told_at_once(make, tmp_path):
 
 
 def test_nothing_left_is_an_error_that_says_why(make):
-    with pytest.raises(DataError, match=r"corpus.records: none is left \(8 for language\)"):
+    told = r"none is left \(8 for language\); set corpus.languages to what there is \(en 8\), or"
+    with pytest.raises(DataError, match=f"corpus.records: {told}"):
         make(weather(), benchmark=[ITEM | {"language": "zh"}], languages=("zh",))
+
+
+def test_a_language_that_no_record_is_in_is_told_with_those_that_there_are(make):
+    *_, summary = make(weather(), benchmark=[ITEM], languages=("en", "fr"))
+    told = "corpus.languages: no record is in fr; there are en 8"
+    assert [line for line in summary["warnings"] if "languages" in line] == [told]
+
+
+def test_languages_that_are_not_known_are_one_warning(make):
+    records = [row | {"language": ("en", "xx", "fr-CA")[n % 3]} for n, row in enumerate(weather())]
+    kept, *_, summary = make(records, benchmark=[ITEM])
+    assert len(kept) == 8
+    told = [line for line in summary["warnings"] if "profile" in line]
+    assert told == ["no profile of fr-CA, xx: the script of such records is not checked"]
+
+
+def test_what_is_no_language_code_is_a_fault_with_the_code_that_was_meant(make):
+    languages = ("english", "zh_CN", "", "en")
+    records = [row | {"language": code} for row, code in zip(weather(4), languages, strict=True)]
+    with pytest.raises(DataError) as caught:
+        make(records, benchmark=[ITEM])
+    assert [fault.partition(": ")[2] for fault in caught.value.faults] == [
+        "field 'language': 'english' is no language code; did you mean 'en'?",
+        "field 'language': 'zh_CN' is no language code; did you mean 'zh-CN'?",
+        "field 'language': '' is no language code; write one as en, zh or pt-BR",
+    ]
 
 
 def test_the_order_of_rows_in_the_files_changes_nothing(make):

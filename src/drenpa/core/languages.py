@@ -6,8 +6,34 @@ the cleaning takes (`drenpa clean --profile ru.yaml`).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+_CODE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{1,8})*")  # as in BCP 47
+_NAMES = {
+    **{"english": "en", "chinese": "zh", "mandarin": "zh", "tibetan": "bo", "dzongkha": "dz"},
+    **{"french": "fr", "german": "de", "hindi": "hi", "japanese": "ja", "mongolian": "mn"},
+    **{"nepali": "ne", "russian": "ru", "spanish": "es"},
+}
+
+
+def language_fault(code: str) -> str:
+    """Say what is wrong with a language's code, or nothing.
+
+    >>> language_fault("English")
+    "'English' is no language code; did you mean 'en'?"
+    >>> language_fault("zh_CN")
+    "'zh_CN' is no language code; did you mean 'zh-CN'?"
+    >>> language_fault("zh-Hant"), language_fault("xx")
+    ('', '')
+    """
+    if _CODE.fullmatch(code):
+        return ""
+    first, dash, rest = code.strip().replace("_", "-").partition("-")
+    meant = _NAMES.get(first.lower(), first.lower()) + dash + rest
+    hint = f"did you mean '{meant}'?" if _CODE.fullmatch(meant) else "write one as en, zh or pt-BR"
+    return f"'{code}' is no language code; {hint}"
 
 
 @dataclass(frozen=True)

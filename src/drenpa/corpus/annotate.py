@@ -33,7 +33,7 @@ from drenpa.core.text import brief
 from drenpa.corpus.audit import AcceptanceRule
 from drenpa.corpus.classify import suggest_kind
 from drenpa.corpus.formats import Faults
-from drenpa.corpus.intake import RowType, check_ids, read_rows
+from drenpa.corpus.intake import RowType, check_ids, check_languages, read_rows
 from drenpa.corpus.rounds import (
     Action,
     ConflictError,
@@ -111,6 +111,7 @@ def _read(path: Path | str, row: type[RowType]) -> list[RowType]:
     faults = Faults()
     rows = read_rows(Path(path), row, faults)
     check_ids(rows, faults)
+    check_languages(rows, faults)
     faults.check()
     return [entry.row for entry in rows]
 

@@ -28,6 +28,7 @@ from drenpa.core.artefacts import (
 )
 from drenpa.core.errors import DataError
 from drenpa.core.knowledge import KINDS
+from drenpa.core.languages import LANGUAGES
 from drenpa.core.records import Candidate, Ranking, Record
 from drenpa.core.text import script_ratio
 from drenpa.corpus.clean import clean_text
@@ -90,19 +91,19 @@ def plan_curate(config: CorpusConfig, *, root: Path, seed: int) -> Plan:
         corpus = _read(files)
         cleaned = _clean(corpus)
         personal = _treat_personal(corpus, config.personal)
-        _keep_languages(corpus, config.languages)
+        cautions = _keep_languages(corpus, config.languages)
         _drop_duplicates(corpus)
         if files["benchmark"]:
             _keep_benchmark_apart(corpus)
         else:
             _take_test_by_source(corpus, config.test, seed)
         _clear_candidates(corpus)
-        none_because = _hold_out(corpus, config.held_out, seed)
+        cautions += _hold_out(corpus, config.held_out, seed)
         _check_something_is_left(corpus)
         leakage = audit_leakage(corpus.benchmark, corpus.records, corpus.rankings)
         _write(folder, corpus, leakage)
         _refuse_leakage(leakage, config.max_leakage, folder)
-        return {"cleaned": cleaned, "personal": personal, **_summary(corpus, leakage, none_because)}
+        return {"cleaned": cleaned, "personal": personal, **_summary(corpus, leakage, cautions)}
 
     return Plan(
         kind="corpus",
@@ -248,9 +249,10 @@ def _cleaned_records(corpus: _Corpus, role: Role, records: Iterable[Record]) -> 
     return kept
 
 
-def _keep_languages(corpus: _Corpus, languages: Sequence[str]) -> None:
+def _keep_languages(corpus: _Corpus, languages: Sequence[str]) -> list[str]:
     """Drop records in languages not asked for, and those not written in their language's
-    script."""
+    script. Return a warning where no record is in a language, and one of languages not known."""
+    there = counted(record.language for record in corpus.records)
 
     def kept(role: Role, records: list[Record]) -> list[Record]:
         left = []
@@ -267,6 +269,17 @@ def _keep_languages(corpus: _Corpus, languages: Sequence[str]) -> None:
     corpus.records = kept("records", corpus.records)
     corpus.benchmark = kept("benchmark", corpus.benchmark)
     _drop_orphans(corpus)
+    absent = ", ".join(language for language in languages if language not in there)
+    told = ", ".join(f"{language} {count}" for language, count in there.items())
+    unknown = ", ".join(sorted({record.language for record in corpus.records} - set(LANGUAGES)))
+    return [
+        *([f"corpus.languages: no record is in {absent}; there are {told}"] if absent else []),
+        *(
+            [f"no profile of {unknown}: the script of such records is not checked"]
+            if unknown
+            else []
+        ),
+    ]
 
 
 def _drop_duplicates(corpus: _Corpus) -> None:
@@ -428,9 +441,9 @@ def _drop_orphans(corpus: _Corpus, reason: str = "record") -> None:
     corpus.rankings = [ranking for ranking in corpus.rankings if ranking.record in known]
 
 
-def _hold_out(corpus: _Corpus, share: float, seed: int) -> str:
+def _hold_out(corpus: _Corpus, share: float, seed: int) -> list[str]:
     """Mark the rankings of a share of the ranked questions as held out; near-equal questions stay
-    together. Return why there are none and what to do, or nothing."""
+    together. Return a warning where there are none."""
     ranked = {ranking.record for ranking in corpus.rankings}
     records = [record for record in corpus.records if record.id in ranked]
     questions = [record.question for record in records]
@@ -452,13 +465,17 @@ def _hold_out(corpus: _Corpus, share: float, seed: int) -> str:
         for ranking in corpus.rankings
     ]
     if chosen or not records:
-        return ""
+        return []
     if not share:
-        return "set corpus.held_out above 0"
-    if len(records) == 1:
-        return "there is only one; rank more questions"
-    told = f"the {len(records)} questions are nearly equal, in {len(groups)} group(s)"
-    return f"{told}; rank others too, or raise corpus.held_out"
+        why = "set corpus.held_out above 0"
+    elif len(records) == 1:
+        why = "there is only one; rank more questions"
+    else:
+        why = (
+            f"the {len(records)} questions are nearly equal, in {len(groups)} group(s); rank "
+            "others too, or raise corpus.held_out"
+        )
+    return [f"no ranked question is held out, so the critic's accuracy cannot be measured: {why}"]
 
 
 def _check_something_is_left(corpus: _Corpus) -> None:
@@ -466,9 +483,15 @@ def _check_something_is_left(corpus: _Corpus) -> None:
         if not rows:
             reasons = counted(entry["reason"] for entry in corpus.dropped if entry["from"] == role)
             told = ", ".join(f"{count} for {reason}" for reason, count in reasons.items())
+            others = counted(
+                entry["detail"]
+                for entry in corpus.dropped
+                if entry["from"] == role and entry["reason"] == "language"
+            )
+            there = ", ".join(f"{language} {count}" for language, count in others.items())
+            remedy = f"set corpus.languages to what there is ({there}), or " if there else ""
             raise DataError(
-                f"corpus.{role}: none is left ({told or 'none was given'}); "
-                "see corpus.languages, or give more files"
+                f"corpus.{role}: none is left ({told or 'none was given'}); {remedy}give more files"
             )
 
 
@@ -514,7 +537,7 @@ def _write(folder: Path, corpus: _Corpus, leakage: Leakage) -> None:
         write_text(folder / f"{name}.jsonl", "".join(lines))
 
 
-def _summary(corpus: _Corpus, leakage: Leakage, none_because: str) -> dict[str, Any]:
+def _summary(corpus: _Corpus, leakage: Leakage, cautions: Sequence[str]) -> dict[str, Any]:
     """Counts by split, what was dropped and why, and what training and benchmark still share."""
     kind_of = {record.id: record.kind for record in corpus.records}
     held_out = [ranking for ranking in corpus.rankings if ranking.split == "held_out"]
@@ -534,7 +557,7 @@ def _summary(corpus: _Corpus, leakage: Leakage, none_because: str) -> dict[str, 
         "dropped": counted(f"{entry['from']}: {entry['reason']}" for entry in corpus.dropped),
         "clusters": len(corpus.clusters),
         "leakage": leakage.summary(SHOWN_LEAKS),
-        "warnings": _warnings(corpus, leakage, none_because),
+        "warnings": _warnings(corpus, leakage, cautions),
     }
 
 
@@ -554,18 +577,14 @@ def _pairs(ranking: Ranking) -> int:
     return (total * total - sum(count * count for count in ranks.values())) // 2
 
 
-def _warnings(corpus: _Corpus, leakage: Leakage, none_because: str) -> list[str]:
+def _warnings(corpus: _Corpus, leakage: Leakage, cautions: Sequence[str]) -> list[str]:
     found = [
         f"no {what} of kind {kind}"
         for what, rows in (("record", corpus.records), ("benchmark item", corpus.benchmark))
         for kind in KINDS
         if not any(row.kind == kind for row in rows)
     ]
-    if none_because:
-        found.append(
-            "no ranked question is held out, so the critic's accuracy cannot be measured: "
-            + none_because
-        )
+    found += cautions
     if leakage.leaks:
         ways = {_LEAKS[way]: leakage.count(way) for way in get_args(Way)}
         told = ", ".join(f"{what} {count}" for what, count in ways.items() if count)

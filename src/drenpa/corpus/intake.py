@@ -22,6 +22,7 @@ from pydantic_core import ErrorDetails
 
 from drenpa.core.errors import did_you_mean
 from drenpa.core.knowledge import KINDS, STABILITIES
+from drenpa.core.languages import language_fault
 from drenpa.core.records import Candidate, Page, Ranking, Record, Row
 from drenpa.core.text import brief
 from drenpa.corpus.formats import (
@@ -150,6 +151,7 @@ def located_records(
                 )
         found += rows
     check_ids(found, faults)
+    check_languages(found, faults)
     return found
 
 
@@ -180,6 +182,13 @@ def check_ids(rows: Iterable[Located[Any]], faults: Faults) -> None:
                 entry.place,
                 f"field 'id': '{brief(entry.row.id)}' stands already at {first}; give each its own",
             )
+
+
+def check_languages(rows: Iterable[Located[Any]], faults: Faults) -> None:
+    """Note every language that is no code."""
+    for entry in rows:
+        if fault := language_fault(brief(entry.row.language)):
+            faults.add(entry.place, f"field 'language': {fault}")
 
 
 def check_rankings(
