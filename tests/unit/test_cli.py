@@ -152,6 +152,13 @@ def test_what_is_done_already_is_told_as_done(recipe: Path) -> None:
     assert step.startswith("done")
 
 
+def test_a_dry_run_tells_what_is_missing_for_the_steps_that_are_left(recipe: Path) -> None:
+    given = ("run", str(recipe), "--dry-run", "--set", "report.people=[none.jsonl]")
+    done = drenpa(*given, cwd=recipe.parent)
+    assert "will run  curate" in done.stdout
+    fails(done, "drenpa: report.people: none.jsonl")
+
+
 def test_a_recipe_that_is_not_there_is_a_line_and_no_traceback(tmp_path: Path) -> None:
     fails(drenpa("run", str(tmp_path / "no.yaml")), "drenpa: ", "no such recipe")
 
