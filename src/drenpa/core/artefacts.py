@@ -478,13 +478,14 @@ def code_version(rooms: tuple[str, ...]) -> str:
             if not path.is_file() or "__pycache__" in path.parts:
                 continue
             digest.update(str(path.relative_to(top.parent)).encode())
-            digest.update(_code_bytes(path) if path.suffix == ".py" else path.read_bytes())
+            held = path.read_bytes()
+            digest.update(_code_in(held) if path.suffix == ".py" else held)
     return digest.hexdigest()[:16]
 
 
-@cache
-def _code_bytes(path: Path) -> bytes:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+@cache  # several rooms hold `core`
+def _code_in(source: bytes) -> bytes:
+    tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None
