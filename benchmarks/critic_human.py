@@ -23,7 +23,8 @@ note on an answer is had more easily than a comparison of several. The arm `apar
 learn to write from those and to score from the N that stand apart (`critic.apart_share`); the
 scalar scorers learn from the N rankings alone, going over them as often as the critic's head does
 (`--passes`). The arm `noted` is `apart` with critiques that nobody wrote out, bare notes of
-people's verdict: it is told more of the rankings without order than the others are.
+people's verdict: it is told more of the rankings without order than the others are. The arms
+`scalar-turns`, `-drawn` and `-turns-drawn` are the scalar scorer with what TRL's does otherwise.
 
 Which sets there are stands in `critic_sets.py`, and how the rows are told in `critic_told.py`.
 """
@@ -55,6 +56,7 @@ from critic_sets import (
     read_json,
 )
 from critic_told import plot, shown, told
+from torch.nn.functional import logsigmoid
 from torch.nn.utils.rnn import pad_sequence
 
 from drenpa.config import CriticConfig, EngineConfig, LoraConfig, TrainConfig
@@ -62,11 +64,13 @@ from drenpa.core.prompts import Prompt
 from drenpa.core.roles import Sampling
 from drenpa.critic.accuracy import right_order
 from drenpa.critic.examples import Example, Examples, pairs_of
+from drenpa.critic.layout import Asked, Layout
 from drenpa.critic.objective import score_loss
 from drenpa.critic.score import Critic, CriticSettings
 from drenpa.critic.train import OWN_TEMPERATURE, Lesson, MicroBatch, _Training, measure
 from drenpa.engine.adapters import seed_of, trainable_parameters
 from drenpa.engine.backbone import backbone_of
+from drenpa.engine.chat import Message
 from drenpa.engine.loop import LossSum, Trainee, train_loop
 from drenpa.engine.models import pick_device, pick_dtype
 from drenpa.engine.prefix import PrefixGroup, suffix_states
@@ -97,6 +101,9 @@ class Arm:
     apart:      ranked answers' critiques are not learned; see `drenpa.critic.schedule`.
     crossed:    own critiques are written by a critic that has not learned those of the answer: one
                 of two, each trained on half of the rankings.
+    turns:      the question is the user's turn and the answer the assistant's, without an
+                instruction, as TRL lays rows out.
+    drawn:      a step takes half as many pairs of a ranking as it has answers, by lot, and not all.
     writes:     false for the scalar scorer.
     """
 
@@ -108,6 +115,8 @@ class Arm:
     apart: bool = False
     crossed: bool = False
     noted: bool = False
+    turns: bool = False
+    drawn: bool = False
     writes: bool = True
 
 
@@ -130,6 +139,9 @@ ARMS: Mapping[str, Arm] = {
     "apart": Arm(own_share=1.0, apart=True),
     "noted": Arm(own_share=1.0, apart=True, noted=True),
     "scalar": Arm(writes=False),
+    "scalar-turns": Arm(writes=False, turns=True),
+    "scalar-drawn": Arm(writes=False, drawn=True),
+    "scalar-turns-drawn": Arm(writes=False, turns=True, drawn=True),
 }
 
 
@@ -164,6 +176,15 @@ Weighed = list[list[list[tuple[float, tuple[int, ...]]]]]
 """Per question and answer, critiques with their weights."""
 
 
+class Turns(Layout):
+    """Rows as chat turns, without an instruction."""
+
+    def ask(self, question: str) -> Asked:
+        """Put a question as the user's turn, and let the assistant's begin."""
+        prefix = self.chat.prompt([Message("user", question)])
+        return Asked(prefix, (), self.max_length - len(prefix) - self.max_critique_tokens - 1)
+
+
 class Trial(_Training):
     """The critic's training with what is tried in its own epoch.
 
@@ -172,6 +193,7 @@ class Trial(_Training):
 
     arm = Arm()
     writers: tuple[Critic, ...] = ()
+    lot = random.Random()
     _weighed: Weighed | None = None
 
     def lesson(self, number: int, epoch: int) -> Lesson:
@@ -217,6 +239,8 @@ class Trial(_Training):
 
     def loss(self, model: torch.nn.Module, micro: MicroBatch) -> LossSum:
         """P3, of a `Spread`'s answers P2 alone, on the mean over each one's rows."""
+        if self.arm.drawn:
+            return self.loss_of_drawn(model, micro)
         if not isinstance(micro.lessons[0], Spread):
             return super().loss(model, micro)
         reading = model.read([lesson.group for lesson in micro.lessons])
@@ -229,6 +253,18 @@ class Trial(_Training):
         scores_QK = torch.zeros(ranks_QK.shape).masked_scatter(ranks_QK > 0, means_N)
         score = score_loss(scores_QK, ranks_QK) / max(micro.pairs, 1)
         return LossSum(self.config.score_weight * score, {"score_loss": score.detach()})
+
+    def loss_of_drawn(self, model: torch.nn.Module, micro: MicroBatch) -> LossSum:
+        """P2 alone, the mean over some pairs of each ranking, drawn by lot."""
+        reading = model.read([lesson.group for lesson in micro.lessons])
+        rows = reading.scores_N.split([len(lesson.ranks) for lesson in micro.lessons])
+        losses = []
+        for lesson, scores_K in zip(micro.lessons, rows, strict=True):
+            known = pairs_of(lesson.ranks)
+            drawn = self.lot.sample(known, min(len(known), max(1, len(lesson.ranks) // 2)))
+            losses += [-logsigmoid(scores_K[better] - scores_K[worse]) for better, worse in drawn]
+        score = torch.stack(losses).mean()  # a micro-batch is a whole step here
+        return LossSum(score, {"score_loss": score.detach()})
 
     def hidden(self, number: int, epoch: int) -> bool:
         """Say whether the head sees a ranking's answers in an epoch."""
@@ -436,6 +472,11 @@ def prepared(setting: Setting, arm: Arm, train: Sequence[Ranked], seed: int, nam
         "critic",
     )
     run.arm = arm
+    run.lot = random.Random(seed)
+    if arm.turns:
+        room, limit = run.layout.max_critique_tokens, run.layout.max_length
+        turns = Turns(run.layout.chat, prompt, max_length=limit, max_critique_tokens=room)
+        run.layout = run.critic.layout = turns
     return run
 
 
