@@ -55,6 +55,10 @@ def _checks(recipe: Recipe, stages: frozenset[str], fetch: bool) -> Iterator[Che
         from drenpa.pipeline import newest_memory
 
         yield "memory.past", partial(newest_memory, Path(recipe.memory.past))
+    if "reinforce" in stages and recipe.engine.sampler == "vllm":
+        from drenpa.engine.vllm_generator import import_vllm
+
+        yield "engine.sampler", import_vllm
     if "critic" in stages:
         yield from _critic_checks(recipe, fetch)
     if "benchmark" in stages:

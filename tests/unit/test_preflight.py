@@ -28,6 +28,7 @@ def test_a_recipe_of_defaults_lacks_nothing():
         ({"critic": {"prompt": "answer"}}, "critic.prompt", "its slots must be"),
         ({"critic": {"expand_prompt": "no.md"}}, "critic.expand_prompt", "no such prompt file"),
         ({"scalar": {"prompt": "no.md"}}, "scalar.prompt", "no such prompt file"),
+        ({"engine": {"sampler": "vllm"}}, "engine.sampler", "vLLM cannot be imported"),
         ({"memory": {"past": "runs/none"}}, "memory.past", "holds no finished memory"),
         ({"report": {"people": ["none.jsonl"]}}, "report.people", "none.jsonl"),
         ({"benchmark": {"prompt": "critique"}}, "benchmark.prompt", "cannot have the slot"),

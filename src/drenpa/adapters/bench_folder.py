@@ -19,12 +19,7 @@ import yaml
 from pydantic import ValidationError
 
 from drenpa.config import BenchmarkConfig, Config, Count, JudgeConfig, NotNegative, Recipe
-from drenpa.core.artefacts import (
-    Artefact,
-    refuse_existing,
-    whole_folder,
-    write_text,
-)
+from drenpa.core.artefacts import Artefact, refuse_existing, whole_folder, write_text
 from drenpa.core.errors import ArtefactError, ConfigError
 from drenpa.core.knowledge import KINDS, Kind
 from drenpa.core.records import Record

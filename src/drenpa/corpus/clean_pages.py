@@ -25,14 +25,8 @@ from drenpa.core.artefacts import write_text
 from drenpa.core.errors import DataError
 from drenpa.core.knowledge import Kind
 from drenpa.core.languages import Language
-from drenpa.core.records import (
-    Page,
-    identifier,
-)
-from drenpa.core.text import (
-    encodable,
-    script_ratios,
-)
+from drenpa.core.records import Page, identifier
+from drenpa.core.text import encodable, script_ratios
 from drenpa.corpus.classify import suggest_kind
 from drenpa.corpus.clean import Dropped, clean_text, drop_debris
 from drenpa.corpus.formats import Faults

@@ -50,7 +50,7 @@ class VllmGenerator:
         gpu_share: float = 0.4,
         seed: int = 0,
     ) -> None:
-        vllm = _vllm()
+        vllm = import_vllm()
         config = getattr(policy.language_model.model, "peft_config", {}).get(adapter)
         if config is None or config.r > _RANKS[-1]:
             raise ModelError(
@@ -145,7 +145,11 @@ class VllmGenerator:
         return Draft(chat.decode(written), written, logprobs if keep else (), finish, stop)
 
 
-def _vllm() -> Any:
+def import_vllm() -> Any:
+    """Return the library.
+
+    raises: ModelError when it is not installed.
+    """
     try:
         import vllm
         import vllm.lora.request
