@@ -3,14 +3,11 @@
 import itertools
 import json
 import multiprocessing
-import signal
 import sqlite3
-import subprocess
-import sys
-import time
 from dataclasses import replace
 
 import pytest
+from tests.killed import killed_at_statement
 
 from drenpa.config import CorpusConfig
 from drenpa.core.errors import DataError, DrenpaError
@@ -588,29 +585,12 @@ def test_a_new_store_is_opened_by_several_processes_at_once(tmp_path):
     done.join_thread()
 
 
-OPEN_HALFWAY = """
-import os, sqlite3, sys
-from drenpa.corpus.annotate import Store
-
-def die(statement):
-    if "application_id =" in statement:
-        os.kill(os.getpid(), 9)
-
-class Connection(sqlite3.Connection):
-    def __init__(self, *arguments, **options):
-        super().__init__(*arguments, **options)
-        self.set_trace_callback(die)
-
-connect = sqlite3.connect
-sqlite3.connect = lambda *arguments, **options: connect(*arguments, factory=Connection, **options)
-Store(sys.argv[1])
-"""
+OPEN = "import sys; from drenpa.corpus.annotate import Store; Store(sys.argv[1])"
 
 
 def test_a_kill_while_a_store_is_made_leaves_a_file_that_can_be_used(tmp_path):
     path = tmp_path / "s.db"
-    done = subprocess.run([sys.executable, "-c", OPEN_HALFWAY, str(path)], check=False)
-    assert done.returncode == -signal.SIGKILL
+    killed_at_statement(OPEN, path, pattern="application_id =")
     assert path.exists()
     with Store(path) as store:
         assert store.add([DRAFT], actor="import") == 1
@@ -680,27 +660,15 @@ from drenpa.corpus.annotate import Store
 from drenpa.corpus.rounds import Draft
 
 with Store(sys.argv[1]) as store:
-    print("ready", flush=True)
     store.add([Draft(id=f"n{n:05}", question=f"Why {n}?") for n in range(5000)], actor="import")
 """
 
 
 def test_a_kill_during_an_import_loses_nothing_committed(tmp_path):
     path = tmp_path / "store.db"
-    worker = subprocess.Popen([sys.executable, "-c", BRING_IN, str(path)], stdout=subprocess.PIPE)
-    with worker:
-        assert worker.stdout.readline() == b"ready\n"
-        with Store(path) as watching:
-            while not watching.items():
-                time.sleep(0.02)
-            committed = {event.item for event in watching.events()}
-            worker.kill()
-    assert worker.returncode == -signal.SIGKILL
+    killed_at_statement(BRING_IN, path, pattern="INSERT INTO events", count=3 * BATCH - 7)
     with Store(path) as store:
-        left = {item.id for item in store.items()}
-        assert committed <= left
-        assert len(left) < 5000
-        assert len(left) % BATCH == 0  # a batch is there wholly or not at all
+        assert len(store.items()) == 2 * BATCH  # a batch is there wholly or not at all
         drafts = [Draft(id=f"n{n:05}", question=f"Why {n}?") for n in range(5000)]
-        assert store.add(drafts, actor="import") == 5000 - len(left)
+        assert store.add(drafts, actor="import") == 5000 - 2 * BATCH
         assert len(store.events()) == 5000

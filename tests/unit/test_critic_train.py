@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.killed import killed_after_call
 
 from drenpa.config import CriticConfig, EngineConfig, LoraConfig, TrainConfig
 from drenpa.core.artefacts import Plan, run_plan, write_rows
@@ -479,30 +474,16 @@ print(train_critic(open_artefact(corpus), model, settings, root=Path(root), engi
 def test_a_run_killed_in_its_own_epochs_ends_with_the_weights_of_an_unbroken_one(
     corpus, tiny_folder, tmp_path
 ):
-    def command(root):
-        return [sys.executable, "-c", RUN, str(corpus.path), str(tiny_folder()), str(root)]
-
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     settings = config(epochs=2, own_epochs=2, batch=1)
     whole = train_critic(
         corpus, str(tiny_folder()), settings, root=tmp_path / "whole", engine=ENGINE
     )
     broken = tmp_path / "broken"
-    process = subprocess.Popen(command(broken), env=environment, stderr=subprocess.DEVNULL)
-    while process.poll() is None:
-        logs = list(broken.glob("critic-*.partial/metrics.jsonl"))
-        if logs and len(logs[0].read_text(encoding="utf-8").splitlines()) >= 13:
-            process.send_signal(signal.SIGKILL)
-            break
-        time.sleep(0.005)
-    process.wait()
-    assert process.returncode == -signal.SIGKILL
+    arguments = (corpus.path, tiny_folder(), broken)
+    killed_after_call(RUN, *arguments, module="drenpa.engine.loop", name="append_line", count=13)
     (partial,) = broken.glob("critic-*.partial")
     assert list(partial.glob("scratch/checkpoint-*"))
-    done = subprocess.run(
-        command(broken), env=environment, capture_output=True, text=True, check=True
-    )
-    resumed = Path(done.stdout.strip())
+    resumed = train_critic(corpus, str(tiny_folder()), settings, root=broken, engine=ENGINE).path
     for name in ("head.safetensors", "model/adapter_model.safetensors"):
         found, expected = load_file(resumed / name), load_file(whole.path / name)
         assert found.keys() == expected.keys()

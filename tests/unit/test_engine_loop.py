@@ -7,8 +7,10 @@ import math
 import os
 from pathlib import Path
 
+import accelerate
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
@@ -487,6 +489,25 @@ def test_the_shares_of_all_processes_are_the_whole_step_once(count, world):
 
 def test_one_process_alone_is_the_first():
     assert from_first_process(lambda: "made") == "made"
+
+
+def test_training_stays_where_the_weights_are(tmp_path, monkeypatch):
+    devices = []
+
+    class Seen(accelerate.Accelerator):
+        def __init__(self, **told):
+            super().__init__(**told)
+            devices.append(self.device)
+
+    monkeypatch.setattr(accelerate, "Accelerator", Seen)
+    monkeypatch.setattr(accelerate.state, "is_mps_available", lambda: True)  # a Mac
+    AcceleratorState._reset_state(reset_partial_state=True)
+    model = Line()
+    try:
+        train(tmp_path, model=model, engine=ENGINE.model_copy(update={"device": "auto"}), steps=1)
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+    assert devices == [model.weight.device]
 
 
 def test_a_loss_over_a_folder_that_is_not_there_makes_it(tmp_path):

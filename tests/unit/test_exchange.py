@@ -3,16 +3,12 @@
 import csv
 import json
 import re
-import signal
-import sqlite3
-import subprocess
-import sys
-import time
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from openpyxl import load_workbook
+from tests.killed import killed_at_statement
 
 from drenpa.core.errors import DataError
 from drenpa.corpus.annotate import BATCH, Store
@@ -397,21 +393,10 @@ def test_a_kill_while_a_sheet_comes_in_loses_nothing_committed(tmp_path):
         store.add(drafts, actor="import")
         write_sheet(store, path, "dolma", "question")
         save(path, [row | {"done": "yes"} for row in read(path)])
-        database = sqlite3.connect(tmp_path / "s.db")
-
-        def written():
-            return database.execute("SELECT max(number) FROM events").fetchone()[0]
-
-        command = [sys.executable, "-c", TAKE, str(tmp_path / "s.db"), str(path)]
-        with subprocess.Popen(command) as worker:
-            while (committed := written()) == count:
-                time.sleep(0.001)
-            worker.kill()
-        assert worker.returncode == -signal.SIGKILL
-        left = written()
-        database.close()
-        assert count < committed <= left < 2 * count
-        assert left % BATCH == 0
+        killed_at_statement(
+            TAKE, store.path, path, pattern="INSERT INTO events", count=2 * BATCH - 7
+        )
+        assert len(store.events()) == count + BATCH
         outcome = take_sheet(store, path)
         assert (outcome.taken, outcome.refused) == (count, ())
         assert len(store.events()) == 2 * count

@@ -110,10 +110,16 @@ def load_adapter(model: Any, folder: Path, name: str, *, trainable: bool = False
     try:
         with quiet():
             if isinstance(model, PeftModel):
-                model.load_adapter(str(folder), adapter_name=name, is_trainable=trainable)
+                model.load_adapter(
+                    str(folder), adapter_name=name, is_trainable=trainable, torch_device="cpu"
+                )
             else:
                 model = PeftModel.from_pretrained(
-                    model, str(folder), adapter_name=name, is_trainable=trainable
+                    model,
+                    str(folder),
+                    adapter_name=name,
+                    is_trainable=trainable,
+                    torch_device="cpu",  # left alone, peft reads it to a device that it guesses
                 )
     except SafetensorError as error:
         raise ModelError(f"{weights}: is damaged ({error}); make or fetch it again") from error

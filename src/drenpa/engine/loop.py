@@ -177,12 +177,12 @@ def train_loop(
     scratch.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed_of(seed, label, "training"))  # apart from an adapter's first weights
     tracker = None if engine.tracker == "none" else engine.tracker
-    accelerator = Accelerator(
-        cpu=engine.device == "cpu", log_with=tracker, project_dir=str(folder / "logs")
-    )
     parameters = [parameter for _, parameter in trainable_parameters(trainee)]
     if not parameters:
         raise TrainingError(f"{label}: nothing is trainable; set train.lora or train all weights")
+    # Left alone, Accelerate would go to devices that drenpa does not use, such as a Mac's.
+    on_cpu = parameters[0].device.type == "cpu"
+    accelerator = Accelerator(cpu=on_cpu, log_with=tracker, project_dir=str(folder / "logs"))
     optimiser = torch.optim.AdamW(
         parameters, lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.95)
     )

@@ -445,8 +445,9 @@ def _kept_for_backward(model: nn.Module, engine: EngineConfig) -> tuple[float, f
     backbone = backbone_of(model)
     training = model.training
     model.train()
+    streams = [] if backbone.device.type == "cpu" else [backbone.device]
     try:
-        with torch.random.fork_rng(), _without_recomputation(backbone):
+        with torch.random.fork_rng(streams), _without_recomputation(backbone):
             counts = [_kept_bytes(model, engine, tokens) for tokens in (_SHORT, _LONG)]
     finally:
         model.train(training)
