@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test test-slow bench lint clean
+.PHONY: demo test test-slow test-gpu bench bench-gpu clean
 
 demo: $(VENV)/.demo  ## the whole method on a real small model, ending with a table
 	$(BIN)/drenpa run recipes/demo.yaml
@@ -17,11 +17,18 @@ test: $(VENV)/.test  ## lint, types and every fast test
 test-slow: $(VENV)/.test  ## what takes minutes: real models, kills, browsers, peers
 	$(BIN)/pytest -m "slow" -v
 
+test-gpu: $(VENV)/.test  ## what needs a CUDA device; on one: make CONSTRAINTS= test-gpu
+	$(BIN)/pytest -m "gpu" -v
+
 bench: $(VENV)/.test  ## speed and memory against peers, as ratios in one run
 	$(BIN)/python -m pip install --quiet $(CONSTRAINTS) -e ".[parity]"
 	$(BIN)/python benchmarks/engine.py --json runs/engine.json
 	$(BIN)/python benchmarks/dedup.py --json runs/dedup.json
 	$(BIN)/python benchmarks/pages.py --json runs/pages.json
+
+bench-gpu: $(VENV)/.test  ## decode, update, critique and adapters on a CUDA device, random weights
+	$(BIN)/python benchmarks/engine.py --device cuda --model qwen2.5-0.5b --json runs/engine-gpu-0.5b.json
+	$(BIN)/python benchmarks/engine.py --device cuda --model qwen2.5-3b --json runs/engine-gpu-3b.json
 
 # torch is pinned through the constraints file for CPU machines; with a GPU: make CONSTRAINTS= demo
 CONSTRAINTS ?= -c constraints.txt

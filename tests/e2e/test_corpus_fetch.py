@@ -138,12 +138,12 @@ def test_two_requests_to_a_site_are_a_delay_apart_and_two_sites_do_not_wait_for_
 ):
     one, two = serve(a=WORDS, b=WORDS, c=WORDS), serve(a=WORDS, b=WORDS, c=WORDS)
     urls = [f"{site.url}/{name}" for site in (one, two) for name in "abc"]
-    began = time.monotonic()
     fetch_pages(urls, tmp_path, Manners(contact="t", delay_s=0.25))
-    assert time.monotonic() - began < 2 * 3 * 0.25 + 0.25
-    for site in (one, two):
-        times = [when for _, when in site.asked]
-        assert all(later - earlier >= 0.25 for earlier, later in itertools.pairwise(times))
+    times, others = ([when for _, when in site.asked] for site in (one, two))
+    for site in (times, others):
+        assert all(later - earlier >= 0.25 for earlier, later in itertools.pairwise(site))
+    assert times[0] < others[-1]
+    assert others[0] < times[-1]
 
 
 def test_retry_after_is_waited_for_and_the_page_then_taken(serve, tmp_path):
@@ -229,7 +229,7 @@ def drip(handler: Any) -> None:
     handler.send_header("Content-Type", "text/html")
     handler.end_headers()
     try:
-        for _ in range(60):
+        for _ in range(300):
             handler.wfile.write(b"x")
             handler.wfile.flush()
             time.sleep(0.1)
@@ -259,7 +259,7 @@ def test_what_is_no_whole_page_is_not_kept(serve, tmp_path):
     manners = Manners(contact="t", delay_s=0.01, page_s=0.5, tries=1)
     began = time.monotonic()
     summary = fetch_pages([f"{site.url}/{name}" for name in names], tmp_path, manners)
-    assert time.monotonic() - began < 5.0
+    assert time.monotonic() - began < 20
     found = lines(tmp_path)
     assert found["huge"]["reason"] == "larger than 8388608 bytes"
     assert found["picture"]["reason"] == "image/png is no page"

@@ -188,11 +188,11 @@ def test_a_fault_that_stays_leaves_only_its_own_case_unscored(
 def test_a_server_that_hangs_leaves_the_case_unscored_in_time(
     serve: Callable[..., Server],
 ) -> None:
-    server = serve(lambda body, number: 1.5)
+    server = serve(lambda body, number: 30.0)
     started = time.monotonic()
     ((_, opinion),) = EndpointJudge(config(server, timeout_s=0.2, retries=0)).judge(cases(1))
     assert "APITimeoutError" in opinion.unscored
-    assert time.monotonic() - started < 1.4
+    assert time.monotonic() - started < 20
 
 
 def test_a_refused_key_stops_everything_and_is_not_shown(serve: Callable[..., Server]) -> None:

@@ -68,8 +68,8 @@ FAULTS: dict[str, tuple[Sender, str]] = {
     "a number": (send(200, b'{"choices": [{"message": {"content": 7}}]}'), "no chat completion"),
     "deep": (send(200, b"[" * 100_000), "no chat completion"),
     "10 MB": (good("x" * HUGE), "longer than"),
-    "dripping": (dripping(3), "not whole after"),
-    "hanging": (silent(3), "APITimeoutError"),
+    "dripping": (dripping(30), "not whole after"),
+    "hanging": (silent(30), "APITimeoutError"),
 }
 
 
@@ -80,7 +80,7 @@ def test_whatever_the_server_does_the_case_is_unscored_with_the_reason(fault: st
         judge = EndpointJudge(config(server, retries=0))  # imports the client
         began = time.monotonic()
         ((place, opinion),) = judge.judge([Case("question 0", "a")])
-        assert time.monotonic() - began < 2.5
+        assert time.monotonic() - began < 20
     assert place == 0
     assert opinion.scores == {}
     assert reason in opinion.unscored

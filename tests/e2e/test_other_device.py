@@ -1,9 +1,10 @@
-"""Everything on a device other than the processor, pretended where there is none."""
+"""Everything on another device than the processor: a pretended one, and a real one if there is."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,17 @@ from drenpa.engine.lora import fuse_adapters
 from drenpa.engine.prefix import suffix_states
 from drenpa.engine.sample import sample
 
+DEVICES = [
+    "pretended",
+    pytest.param(
+        "real",
+        marks=[
+            pytest.mark.gpu,
+            pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here"),
+        ],
+    ),
+]
+COMMAND = "from drenpa.cli import main; main()"
 FILTERED = Sampling(max_new_tokens=8, seed=5, temperature=0.8, top_k=40, top_p=0.95, min_p=0.01)
 
 
@@ -45,9 +57,14 @@ def test_numbers_of_two_devices_do_not_mix(mix):
             mix(there, here)
 
 
+def on(device: str) -> AbstractContextManager[None]:
+    return pretended_device() if device == "pretended" else nullcontext()
+
+
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("attention", ["shared", "plain"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_rows_and_gradients_are_those_of_the_processor(family, attention):
+def test_rows_and_gradients_are_those_of_the_processor(family, attention, device):
     def work(model):
         fuse_adapters(model)
         rows = sample(model, RAGGED, FILTERED, stop_ids=[3], close_id=2, attention=attention)
@@ -60,36 +77,39 @@ def test_rows_and_gradients_are_those_of_the_processor(family, attention):
         return [row.tokens for group in rows for row in group], tensors
 
     tokens, expected = work(with_lora(tiny_model(family, initializer_range=0.2)))
-    with pretended_device():
+    with on(device):
         found_tokens, found = work(with_lora(tiny_model(family, initializer_range=0.2)).to("cuda"))
         assert all(tensor.device.type == "cuda" for tensor in found)
         found = [tensor.cpu() for tensor in found]
     assert found_tokens == tokens
+    rounding = 1e-5 if device == "pretended" else 1e-4  # another device has other kernels
     for one, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(one, other, atol=rounding, rtol=rounding)
 
 
-def test_a_whole_run_is_that_of_the_processor(drenpa, tiny_chat, tmp_path):
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_whole_run_is_that_of_the_processor(drenpa, tiny_chat, tmp_path, device):
     rows = tiny_rows()
     rows["records"][0]["stability"] = "volatile"
     train = {**ROUND["train"], "checkpoint_every": 1, "gradient_checkpointing": True}
     stage = {**ROUND, "name": "main", "reward": {"critic": 1, "scalar": 1}, "train": train}
     recipe, there = (
         write_tiny_run(
-            tmp_path / device,
+            tmp_path / place,
             tiny_chat("llama"),
             rows=rows,
-            engine={"device": device},
+            engine={"device": place},
             strategies=[{"name": "final", "stages": [stage]}],
             memory={"select": {"bits_per_parameter": 2}},
             benchmark={"strategies": ["base", "final", "final+recall"]},
         )
-        for device in ("cpu", "cuda")
+        for place in ("cpu", "cuda")
     )
     here = drenpa.run("run", recipe)
     assert here.status == 0, here.said
+    program = ["-m", "tests.pretended_device"] if device == "pretended" else ["-c", COMMAND]
     done = subprocess.run(
-        [sys.executable, "-m", "tests.pretended_device", "run", str(there)],
+        [sys.executable, *program, "run", str(there)],
         cwd=Path(__file__).parents[2],
         check=False,
         capture_output=True,

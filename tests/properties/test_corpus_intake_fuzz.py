@@ -49,9 +49,9 @@ pages = st.lists(st.recursive(words, trees, max_leaves=25), min_size=1, max_size
 
 
 def cleaned_in_time(data: bytes | str) -> Cleaned:
-    began = time.monotonic()
+    began = time.process_time()
     result = clean_page(RawPage("p", data))
-    assert time.monotonic() - began < MOST_S
+    assert time.process_time() - began < MOST_S
     assert (result.page is None) == bool(result.reason)
     if result.page is not None:
         result.page.model_dump_json()
@@ -84,9 +84,9 @@ def entries_of(content: bytes, suffix: str) -> tuple[dict[str, dict[str, object]
         path = Path(folder) / f"rows{suffix}"
         path.write_bytes(content)
         faults = Faults()
-        began = time.monotonic()
+        began = time.process_time()
         found = {place.rpartition(":")[2]: row for place, row in read_entries(path, None, faults)}
-        assert time.monotonic() - began < MOST_S
+        assert time.process_time() - began < MOST_S
         return found, [line.removeprefix(f"{path}:") for line in faults.lines]
 
 
