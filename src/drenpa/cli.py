@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from drenpa import __version__
 from drenpa.core.errors import DrenpaError
+from drenpa.core.languages import language_fault
 from drenpa.desk.commands import annotate, desk
 
 if TYPE_CHECKING:
@@ -30,6 +31,15 @@ app = typer.Typer(
 )
 
 STOPPED = 130  # the exit status after Ctrl-C
+
+
+def _language_codes(found: Any) -> Any:
+    """Refuse what is no language's code, in an option that takes one or several."""
+    for code in [found] if isinstance(found, str) else found or ():
+        if code and (fault := language_fault(code)):
+            raise typer.BadParameter(fault)
+    return found
+
 
 RecipeFile = Annotated[
     Path, typer.Argument(help="A recipe (YAML), or a shipped one's name.", metavar="RECIPE")
@@ -362,7 +372,11 @@ def chat(
     ] = None,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
     language: Annotated[
-        str, typer.Option(help="Of the instruction: en, zh or bo; default: as it was trained.")
+        str,
+        typer.Option(
+            help="Of the instruction: en, zh or bo; default: as it was trained.",
+            callback=_language_codes,
+        ),
     ] = "",
     memory: Annotated[
         bool, typer.Option(help="Look things up in the run's memory, if there is one.")
@@ -485,7 +499,10 @@ def clean(
         Path | None, typer.Option(help="Where the parts of known sites' pages stand (YAML).")
     ] = None,
     language: Annotated[
-        list[str] | None, typer.Option(help="Keep pages in this language only: bo, dz, zh, en, …")
+        list[str] | None,
+        typer.Option(
+            help="Keep pages in this language only: bo, dz, zh, en, …", callback=_language_codes
+        ),
     ] = None,
     personal: Annotated[
         Literal["flag", "scrub", "drop", "keep"],
@@ -637,7 +654,9 @@ def kinds(
     key_env: Annotated[
         str, typer.Option(help="The environment variable that holds the key.")
     ] = "OPENAI_API_KEY",
-    language: Annotated[str, typer.Option(help="Of the prompt: en or zh.")] = "en",
+    language: Annotated[
+        str, typer.Option(help="Of the prompt: en or zh.", callback=_language_codes)
+    ] = "en",
     workers: Annotated[int, typer.Option(help="Requests at a time.", min=1)] = 4,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what asking would take, and ask nothing.")
@@ -727,7 +746,9 @@ def judge_form(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run with a benchmark.")],
     out: Annotated[Path, typer.Argument(help="The folder for form.csv and form.html.")],
     questions: Annotated[int, typer.Option(help="How many, with all answers; 0: all.")] = 0,
-    language: Annotated[str, typer.Option(help="Of the form: en, zh or bo.")] = "en",
+    language: Annotated[
+        str, typer.Option(help="Of the form: en, zh or bo.", callback=_language_codes)
+    ] = "en",
 ) -> None:
     """Write a blind form on which people score a run's answers."""
     from drenpa.judge.people import run_verdicts, sheets_of, write_forms

@@ -108,6 +108,20 @@ def test_help_comes_in_half_a_second_and_names_every_command() -> None:
     assert min(spent) < HELP_S
 
 
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["chat", "smollm2-135m", "-q", "Why?", "--language", "Tibetan"],
+        ["clean", "pages", "out", "--language", "en", "--language", "Tibetan"],
+        ["kinds", "--llm", "m", "--language", "Tibetan"],
+    ],
+)
+def test_what_is_no_language_code_is_refused(argv: list[str]) -> None:
+    done = drenpa(*argv)
+    assert done.returncode == 2
+    assert "'Tibetan' is no language code; did you mean 'bo'?" in " ".join(done.stderr.split())
+
+
 def test_no_arguments_print_the_help() -> None:
     done = drenpa()
     assert "Usage" in done.stdout + done.stderr
