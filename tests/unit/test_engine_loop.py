@@ -19,6 +19,7 @@ from torch import nn
 from drenpa.config import EngineConfig, TrainConfig
 from drenpa.core.artefacts import journal_lines
 from drenpa.core.errors import ConfigError, TrainingError
+from drenpa.engine import loop
 from drenpa.engine.adapters import seed_of
 from drenpa.engine.loop import (
     LossSum,
@@ -356,6 +357,20 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_gone_on_from(
     assert lines == [
         f"test: {checkpoint} is damaged and thrown away; training goes on from before it"
     ]
+
+
+@pytest.mark.parametrize("file", ["optimizer.bin", "trainable.safetensors"])
+def test_a_checkpoint_of_another_torch_is_told_and_kept(tmp_path, file):
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, stream=broken_after(3, batches(4)), checkpoint_every=2)
+    (checkpoint,) = (tmp_path / "scratch").glob("checkpoint-*")
+    torch.save({"format": nn.Linear}, checkpoint / file)  # whole, and not what is read today
+    digests = json.dumps(loop._digests(checkpoint))
+    (checkpoint / loop._DIGESTS).write_text(digests)
+
+    with pytest.raises(TrainingError, match=f"test: {checkpoint} is whole and cannot be read back"):
+        train(tmp_path, checkpoint_every=2)
+    assert checkpoint.is_dir()
 
 
 def test_a_run_without_a_whole_checkpoint_begins_anew(tmp_path):

@@ -22,15 +22,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Generic, TypeVar, cast
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from drenpa.config import EngineConfig, TrainConfig
 from drenpa.core.artefacts import SCRATCH, append_line, file_input, journal_lines, write_text
 from drenpa.core.errors import ConfigError, TrainingError, did_you_mean
 from drenpa.core.progress import Track, tell, track
+from drenpa.core.text import brief
 from drenpa.engine.adapters import matrix_precision, seed_of, trainable_parameters
 from drenpa.engine.models import writing_weights
 
@@ -38,6 +41,15 @@ M = TypeVar("M")
 Item = TypeVar("Item")
 METRICS = "metrics.jsonl"
 _DIGESTS = "digests.json"  # of a checkpoint's files: a damaged one is known before it is read
+_UNREADABLE = (
+    RuntimeError,
+    ValueError,
+    KeyError,
+    AttributeError,
+    OSError,
+    UnpicklingError,
+    SafetensorError,
+)
 _CHECKPOINTS = 2  # are kept: the older one for when the newer one is damaged
 
 
@@ -324,11 +336,18 @@ def _resume(accelerator: Any, scratch: Path, label: str) -> int:
     """Load the newest checkpoint that is whole and return how many steps it holds; 0 without one.
 
     What is damaged, as by a power cut, is told and thrown away.
+    raises: TrainingError when a whole one cannot be read, as by another version of torch.
     """
     found = from_first_process(lambda: _newest_whole(scratch, label))
     if found is None:
         return 0
-    accelerator.load_state(str(found))
+    try:
+        accelerator.load_state(str(found))
+    except _UNREADABLE as error:
+        raise TrainingError(
+            f"{label}: {found} is whole and cannot be read back ({brief(error, most=200)}); "
+            f"install the torch and accelerate that wrote it, or delete {scratch} to train anew"
+        ) from error
     return int(found.name.rpartition("-")[2])
 
 
