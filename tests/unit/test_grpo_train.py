@@ -363,6 +363,13 @@ def test_whole_weights_go_on_in_float32_from_stage_to_stage(stages):
     assert all(0 < (weights(two)[n] - base[n]).abs().max() < 1e-4 for n in base)
 
 
+@pytest.mark.parametrize("reset", [True, False])
+def test_whole_weights_in_bfloat16_begin_with_no_divergence(stages, reset):
+    engine = ENGINE.model_copy(update={"dtype": "bfloat16"})
+    changes = {"train": {"lora": None}, "reset_reference": reset, "engine": engine}
+    assert metrics(stages.run("whole", **changes))[0]["kl"] < 1e-6
+
+
 def test_questions_that_leave_no_room_are_not_asked(stages):
     with pytest.raises(DataError, match="8 of the corpus are too long"):
         stages.run("long", max_new_tokens=500)

@@ -2,7 +2,8 @@
 
 The policy is an adapter on the fine-tuned backbone, the critic another, and the reference the
 backbone with adapters off (or, after a reset, the policy as the stage found it). With `lora: null`
-every weight is trained, in float32, and reference and critic have a backbone of their own.
+every weight is trained, in float32, as the reference is held, and it and the critic have a backbone
+of their own.
 """
 
 from __future__ import annotations
@@ -306,15 +307,16 @@ def _load_networks(
 ) -> Networks:
     """Load the backbone once with the stage's adapters, or, without adapters, each role's model."""
     start_folder, start_adapter = model_folders(start)
-    model, tokenizer = load_backbone(model_folders(backbone)[0], engine)
     if stage.train.lora is None:
-        masters = _whole(start_folder, start_adapter, in_float32(engine))
-        policy = masters.requires_grad_(True)
+        # Both from float32 weights: one of them rounded, and the divergence would be the rounding.
+        policy, tokenizer = _whole(start_folder, start_adapter, in_float32(engine))
+        policy.requires_grad_(True)
         if stage.train.gradient_checkpointing:
             recompute_activations(policy)
-        reset = stage.reset_reference
-        reference = _whole(start_folder, start_adapter, engine) if reset else model
+        fixed = start if stage.reset_reference else backbone
+        reference, _ = _whole(*model_folders(fixed), in_float32(engine))
         return Networks(policy, reference, None, tokenizer)
+    model, tokenizer = load_backbone(model_folders(backbone)[0], engine)
     reference_adapter = None
     if start_adapter is None:
         model = add_adapter(model, stage.train.lora, "policy", seed=seed)
@@ -336,10 +338,12 @@ def _others(networks: Networks, scorers: Mapping[RewardPart, Scorer]) -> list[nn
     return [model for model in models if isinstance(model, nn.Module)]
 
 
-def _whole(folder: Path, adapter: Path | None, engine: EngineConfig) -> Any:
-    """Load a policy as one model without adapters."""
-    model, _ = load_backbone(folder, engine)
-    return model if adapter is None else merge_adapter(load_adapter(model, adapter, "p"), "p")
+def _whole(folder: Path, adapter: Path | None, engine: EngineConfig) -> tuple[Any, Any]:
+    """Load a policy as one model without adapters, and its tokenizer."""
+    model, tokenizer = load_backbone(folder, engine)
+    if adapter is not None:
+        model = merge_adapter(load_adapter(model, adapter, "p"), "p")
+    return model, tokenizer
 
 
 def _micro_batch(
