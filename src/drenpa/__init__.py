@@ -7,9 +7,13 @@ when first used.
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if os.name == "nt":
+    raise ImportError("drenpa runs on Linux and macOS; on Windows install it in WSL")
 
 if TYPE_CHECKING:
     from drenpa.config import load_recipe

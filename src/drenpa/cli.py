@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from drenpa import __version__
 from drenpa.core.errors import DrenpaError
 from drenpa.core.languages import language_fault
+from drenpa.core.text import shown
 from drenpa.desk.commands import annotate, desk
 
 if TYPE_CHECKING:
@@ -63,12 +64,12 @@ def main() -> None:
     try:
         status = app(standalone_mode=False)  # of `typer.Exit`, and 130 of Ctrl-C
     except DrenpaError as error:
-        print(f"drenpa: {error}", file=sys.stderr)
+        print(f"drenpa: {shown(str(error))}", file=sys.stderr)
         raise SystemExit(1) from None
     except OSError as error:
         if error.filename is None:
             raise
-        print(f"drenpa: {_unusable(error)}", file=sys.stderr)
+        print(f"drenpa: {shown(_unusable(error))}", file=sys.stderr)
         raise SystemExit(1) from None
     except (KeyboardInterrupt, typer.Abort):
         status = STOPPED

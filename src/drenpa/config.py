@@ -10,7 +10,7 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -64,6 +64,16 @@ class Config(BaseModel):
     """The parent of every part of a recipe."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_switch_is_no_number(cls, value: Any) -> Any:
+        """`seed: true` would be seed 1."""
+        for name, found in value.items() if isinstance(value, Mapping) else ():
+            field = cls.model_fields.get(name) if isinstance(name, str) else None
+            if isinstance(found, bool) and field and field.annotation in (int, float):
+                raise ValueError(f"{name}: {str(found).lower()} is no number")
+        return value
 
 
 def _unless_said(**defaults: Any) -> BeforeValidator:
@@ -385,6 +395,14 @@ class EndpointConfig(Config):
     request: dict[str, Any] = {}  # laid over each request; null leaves a key out
 
 
+_JUDGE_READS: Mapping[str, Collection[str]] = {
+    **dict.fromkeys(("offline", "likeness", "local"), ("model",)),
+    "openai": (*EndpointConfig.model_fields, "prompt", "structured", "rotate", "repeats"),
+    "recorded": ("file",),
+    "panel": ("members",),
+}
+
+
 class JudgeConfig(EndpointConfig):
     """Who judges; see docs/benchmark.md for what each one sees.
 
@@ -412,7 +430,7 @@ class JudgeConfig(EndpointConfig):
     max_unscored: Share = 0.2  # above it the benchmark fails rather than hide what is missing
 
     @model_validator(mode="after")
-    def _each_has_what_it_needs(self) -> JudgeConfig:
+    def _each_has_what_it_reads(self) -> JudgeConfig:
         if self.repeats > 1 and self.name != "openai":
             raise ValueError(f"repeats: {self.name} says the same every time; leave it at 1")
         if (self.name == "recorded") != bool(self.file):
@@ -421,7 +439,17 @@ class JudgeConfig(EndpointConfig):
             raise ValueError("members: a panel has at least two, and no other judge has any")
         if any(member.name == "panel" for member in self.members):
             raise ValueError("members: a panel is not made of panels; list its judges")
+        if any(member.max_unscored != self._default("max_unscored") for member in self.members):
+            raise ValueError("members: max_unscored is the panel's own; set it beside `members`")
+        read = {"name", "max_unscored", *_JUDGE_READS.get(self.name, ())}
+        for name in type(self).model_fields:
+            if name not in read and getattr(self, name) != self._default(name):
+                where = "; set it for its members" if self.name == "panel" else ""
+                raise ValueError(f"{name}: the judge `{self.name}` does not read it{where}")
         return self
+
+    def _default(self, name: str) -> Any:
+        return type(self).model_fields[name].default
 
 
 class BaselineConfig(EndpointConfig):
@@ -467,6 +495,15 @@ class BenchmarkConfig(Config):
     baselines: tuple[BaselineConfig, ...] = ()  # models that answer beside the strategies
     store: str = ""  # file of answers and verdicts already paid for; default: the run's own
 
+    @model_validator(mode="after")
+    def _samples_differ(self) -> BenchmarkConfig:
+        if self.temperature == 0 and self.samples > 1:
+            raise ValueError(
+                f"samples: {self.samples} answers at temperature 0 are all the same; set "
+                "temperature above 0 or samples to 1"
+            )
+        return self
+
 
 class ReportConfig(Config):
     """What the page shows."""
@@ -507,6 +544,7 @@ class Recipe(Config):
     @model_validator(mode="after")
     def _names_lead_somewhere(self) -> Recipe:
         known = ["base", "sft"]
+        rounds: dict[str, str] = {}
         for strategy in self.strategies:
             if strategy.name in known:
                 raise ValueError(f"strategies: the name '{strategy.name}' is taken; choose another")
@@ -521,6 +559,13 @@ class Recipe(Config):
                 raise ValueError(
                     f"strategies.{strategy.name}: two stages share a name; give each its own"
                 )
+            for stage in names:
+                other = rounds.setdefault(f"{strategy.name}-{stage}", strategy.name)
+                if other != strategy.name:
+                    raise ValueError(
+                        f"strategies.{strategy.name}: its stage '{stage}' and one of '{other}' are "
+                        f"both called {strategy.name}-{stage}; rename one"
+                    )
             known.append(strategy.name)
         if self.memory is not None:
             known += [name + RECALL for name in known]

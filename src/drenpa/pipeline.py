@@ -165,27 +165,28 @@ def pooled_report(folders: Sequence[Path], out: Path) -> Artefact:
     """Write one report over all finished benchmarks in some runs' folders: other seeds or models.
 
     Of benchmarks with the same strategy, seed and model the newest counts. Curves and critics are
-    those of the first seed found.
+    the newest of the first folder that has them.
 
     raises: ArtefactError when a folder holds no finished benchmark.
     """
     from drenpa.report.build import plan_report
 
-    verdicts: dict[tuple[str, int, str], Artefact] = {}
+    verdicts: list[Artefact] = []
     training: dict[str, Artefact] = {}
     for folder in folders:
         found = finished(folder)
         if not any(artefact.kind == "verdicts" for artefact in found):
             raise ArtefactError(f"{folder}: holds no finished benchmark; run its recipe first")
-        for artefact in found:
-            if artefact.kind == "verdicts":
-                config = artefact.config
-                verdicts[config["strategy"], config["seed"], config["model"]] = artefact
-            elif artefact.kind in ("policy", "critic"):
-                training.setdefault(artefact.name, artefact)
-    order = list(dict.fromkeys(strategy for strategy, _, _ in verdicts))
+        verdicts += (artefact for artefact in found if artefact.kind == "verdicts")
+        newest = {a.name: a for a in found if a.kind in ("policy", "critic")}
+        training = newest | training
+    order = list(dict.fromkeys(artefact.config["strategy"] for artefact in verdicts))
     order.sort(key=lambda name: PAPER_ORDER.index(name) if name in PAPER_ORDER else 99)
-    chosen = sorted(verdicts.items(), key=lambda entry: (order.index(entry[0][0]), entry[0][1:]))
+    columns = {
+        (artefact.config["strategy"], artefact.config["seed"], artefact.config["model"]): artefact
+        for artefact in sorted(verdicts, key=lambda artefact: artefact.created)
+    }
+    chosen = sorted(columns.items(), key=lambda entry: (order.index(entry[0][0]), entry[0][1:]))
     plan = plan_report(
         [artefact for _, artefact in chosen],
         training,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -143,6 +144,20 @@ def test_a_pooled_report_takes_them_beside_others(bench: Bench, tmp_path: Path) 
     percents = {cell["percent"] for cell in cells if cell["kind"] == "foundation"}
     assert {cell["strategy"] for cell in cells} == {"theirs", "ours"}
     assert percents == {50.0}
+
+
+def test_of_two_results_of_one_column_the_newest_counts_in_any_order(
+    bench: Bench, tmp_path: Path
+) -> None:
+    worse = [replace(mark, scores=dict.fromkeys(DIMENSIONS, 0.0)) for mark in MARKS]
+    old, new = tmp_path / "old", tmp_path / "new"
+    read_results(bench, lm_eval_output(tmp_path / "o", "t_1"), old, strategy="s", model="m")
+    time.sleep(1.1)  # an artefact's age is told in seconds
+    read_results(bench, lm_eval_output(tmp_path / "n", "t_1", worse), new, strategy="s", model="m")
+    for number, order in enumerate([(old, new), (new, old)]):
+        report = pooled_report(order, tmp_path / f"pooled-{number}")
+        cells = json.loads((report.path / "table.json").read_text())
+        assert {cell["percent"] for cell in cells if cell["kind"] == "foundation"} == {0.0}
 
 
 def test_the_folder_and_the_verdicts_come_from_the_command_line(tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ def test_a_judge_that_compares_is_shown_the_reference(write: Callable[..., Bench
     assert other.scores["relevance"] < 1.0
 
 
-def test_a_panels_mark_is_the_mean_of_its_votes(
+def test_a_panels_mark_is_the_mean_of_its_judges_however_often_each_was_asked(
     write: Callable[..., Bench], endpoint: Endpoint
 ) -> None:
     asked = {"name": "openai", "model": "judge", "base_url": endpoint.url}
@@ -151,7 +151,7 @@ def test_a_panels_mark_is_the_mean_of_its_votes(
         [Answer("f-hive", 0, RECORDED[0].answers[0], "stop")]
     )
     assert len(endpoint.judged) == 2
-    assert mark.scores["relevance"] == pytest.approx((2 + 2 + alone.scores["relevance"]) / 3)
+    assert mark.scores["relevance"] == pytest.approx((2 + alone.scores["relevance"]) / 2)
     assert mark.scores["safety"] == 2.0
     assert "panel of 2" in mark.judge
 

@@ -122,6 +122,13 @@ def test_what_is_no_language_code_is_refused(argv: list[str]) -> None:
     assert "'Tibetan' is no language code; did you mean 'bo'?" in " ".join(done.stderr.split())
 
 
+def test_a_message_cannot_steer_the_terminal(tmp_path: Path) -> None:
+    done = drenpa("show", str(tmp_path / "a\x1b]0;owned\x07\x1b[2J"))
+    assert done.returncode == 1
+    assert "\x1b" not in done.stderr
+    assert "\x07" not in done.stderr
+
+
 def test_no_arguments_print_the_help() -> None:
     done = drenpa()
     assert "Usage" in done.stdout + done.stderr

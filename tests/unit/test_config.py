@@ -9,7 +9,7 @@ from typing import get_args, get_origin
 import pytest
 from pydantic import ValidationError
 
-from drenpa.config import _PATHS, Config, Recipe, load_recipe
+from drenpa.config import _PATHS, Config, JudgeConfig, Recipe, load_recipe
 from drenpa.core.errors import ConfigError
 from drenpa.corpus.intake import source_files
 from drenpa.recipes import find_recipe
@@ -312,7 +312,8 @@ def test_a_setting_wins_over_an_overlay_and_the_last_setting_over_the_first(writ
 
 def test_a_setting_may_hold_an_equals_sign(write):
     url = "http://localhost:1/v1?key=a=b"
-    recipe = load_recipe(write("name: x"), [], [f"benchmark.judge.base_url={url}"])
+    judge = "name: x\nbenchmark: {judge: {name: openai}}"
+    recipe = load_recipe(write(judge), [], [f"benchmark.judge.base_url={url}"])
     assert recipe.benchmark.judge.base_url == url
 
 
@@ -409,6 +410,48 @@ def test_patterns_beside_the_recipe_are_found_from_any_folder(write, tmp_path, m
     assert corpus.rankings == ("no/*.jsonl",)
 
 
+@pytest.mark.parametrize(
+    ("judge", "fault"),
+    [
+        ("{max_cost: 5}", "max_cost: the judge `offline` does not read it"),
+        ("{name: rules, prompt: mine.md}", "prompt: the judge `rules` does not read it"),
+        (
+            "{name: panel, max_cost: 5, members: [{name: rules}, {name: reference}]}",
+            "max_cost: the judge `panel` does not read it; set it for its members",
+        ),
+        (
+            "{name: panel, members: [{name: rules}, {name: reference, max_unscored: 0.5}]}",
+            "max_unscored is the panel's own",
+        ),
+    ],
+)
+def test_what_a_judge_does_not_read_is_refused(write, judge, fault):
+    with pytest.raises(ConfigError, match=fault):
+        load_recipe(write(f"name: x\nbenchmark: {{judge: {judge}}}"))
+
+
+def test_a_judge_reads_back_as_it_was_written():
+    for judge in (JudgeConfig(), JudgeConfig(name="openai", model="m", max_cost=1, price_in=1)):
+        assert JudgeConfig.model_validate(judge.model_dump(mode="json")) == judge
+
+
+@pytest.mark.parametrize("text", ["seed: true", "benchmark: {samples: true}"])
+def test_a_switch_is_no_number(write, text):
+    with pytest.raises(ConfigError, match="true is no number"):
+        load_recipe(write(f"name: x\n{text}"))
+
+
+def test_answers_at_temperature_0_are_one(write):
+    with pytest.raises(ConfigError, match="3 answers at temperature 0 are all the same"):
+        load_recipe(write("name: x\nbenchmark: {temperature: 0, samples: 3}"))
+
+
+def test_two_rounds_that_would_share_a_name_are_refused(write):
+    strategies = "[{name: a, stages: [{name: b-c}]}, {name: a-b, stages: [{name: c}]}]"
+    with pytest.raises(ConfigError, match="are both called a-b-c; rename one"):
+        load_recipe(write(f"name: x\nstrategies: {strategies}"))
+
+
 def test_prompts_beside_the_recipe_are_found_from_any_folder(write, tmp_path, monkeypatch):
     monkeypatch.chdir("/")
     (tmp_path / "mine.md").write_text("")
@@ -417,7 +460,7 @@ def test_prompts_beside_the_recipe_are_found_from_any_folder(write, tmp_path, mo
         write(
             "name: x\nanswer_prompt: mine.md\ncritic: {prompt: mine.md, expand_prompt: mine.md}\n"
             "scalar: {prompt: mine.md}\nbenchmark: {prompt: mine.md, judge: {name: panel, members: "
-            "[{name: local, prompt: mine.md}, {name: local}]}}\n"
+            "[{name: openai, prompt: mine.md}, {name: openai}]}}\n"
         )
     )
     judges = recipe.benchmark.judge.members

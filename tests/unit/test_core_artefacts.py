@@ -388,7 +388,8 @@ def test_code_counts_and_words_about_code_do_not(tmp_path, monkeypatch):
         assert version("def f(x):\n    return x + 2\n") != plain
         assert version("def f(x):\n    return x + 1\n", prompt="Hallo") != plain
         assert version("def f(x):\n    return x + 1\n") == plain
-        write_text(room / "__pycache__" / "step.pyc", "noise")
+        for stray in ("__pycache__/step.pyc", ".DS_Store", ".step.py.swp", "step.py~"):
+            write_text(room / stray, "noise")
         assert version("def f(x):\n    return x + 1\n") == plain
     finally:
         code_version.cache_clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,7 +11,15 @@ from typing import Any
 import pytest
 from tests.tiny import byte_tokenizer
 
-from drenpa.core.endpoint import ChatClient, Endpoint, EndpointError, Purse
+from drenpa.core.endpoint import (
+    ChatClient,
+    Endpoint,
+    EndpointError,
+    Purse,
+    _Pace,
+    address_of,
+    spread,
+)
 from drenpa.core.errors import ConfigError, ScoringError
 
 TEXTS = ("What is a morpheme?", "什么是语素？", "ཚིག་ཕྲད་ཞེས་པ་ཅི་ཡིན།", "🐝\ud800")
@@ -60,6 +69,56 @@ def test_a_request_without_a_limit_of_output_is_not_sent_where_there_is_a_sum():
     asking = client(price_out=1.0, max_cost=5.0)
     with pytest.raises(ScoringError, match="no max_tokens and no max_completion_tokens"):
         asking.ask([{"role": "user", "content": "q"}])
+
+
+@pytest.mark.parametrize("limit", ["1k", [1], True, 1.5])
+def test_a_limit_of_output_is_a_number_of_tokens(limit):
+    with pytest.raises(ConfigError, match=r"critic\.expand\.request\.max_tokens: .* is no number"):
+        client(request={"max_tokens": limit})
+
+
+@pytest.mark.parametrize("key", ["“sk-1”", "sk\x07"])
+def test_what_cannot_be_a_key_is_told_and_not_shown(monkeypatch, key):
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with pytest.raises(ConfigError, match=r"key_env: what \$OPENAI_API_KEY holds") as caught:
+        client()
+    assert key not in str(caught.value)
+
+
+def test_blanks_around_a_key_are_no_part_of_it(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-1\n")
+    assert client()._client.api_key == "sk-1"
+
+
+def test_an_empty_address_means_what_the_environment_says(monkeypatch):
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    assert address_of("") == "https://api.openai.com/v1"
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:1/v1")
+    assert address_of("") == "http://127.0.0.1:1/v1"
+    assert address_of("http://127.0.0.1:2/v1") == "http://127.0.0.1:2/v1"
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    asking = ChatClient(Endpoint("m"), "judge")
+    assert asking.identity["base_url"].rstrip("/") == address_of("")
+
+
+def test_nobody_sits_out_a_wait_when_all_is_stopped():
+    stopped, begun = threading.Event(), threading.Event()
+    pace = _Pace(0, stopped)
+
+    def work(number: int) -> int:
+        if number == 0:
+            begun.wait(10)
+            raise KeyboardInterrupt
+        begun.set()
+        pace.rest(600)
+        return number
+
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        list(spread(work, [0, 1], 2, stopped))
+    assert time.monotonic() - began < 60
+    assert [found for _, found in spread(str, [1], 1, stopped)] == ["1"]
+    assert not stopped.is_set()
 
 
 def purse(limit: float, spent: float = 0.0) -> Purse:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,14 +12,20 @@ from tests.judge_fakes import FakeLanguageModel
 from tests.verdict_rows import verdict
 
 from drenpa.config import BenchmarkConfig, JudgeConfig
-from drenpa.core.errors import ConfigError, DataError
+from drenpa.core.errors import ConfigError, DataError, ScoringError
 from drenpa.core.knowledge import DIMENSIONS
-from drenpa.core.records import Record, Vote
+from drenpa.core.records import Record, Vote, identifier
 from drenpa.core.store import Store
 from drenpa.judge.answers import Answer
 from drenpa.judge.bench import ask_judges
 from drenpa.judge.judges import Case, Opinion
-from drenpa.judge.ladder import Setting, judge_described, judge_inputs, load_judge
+from drenpa.judge.ladder import (
+    Setting,
+    judge_described,
+    judge_inputs,
+    load_judge,
+    revision_of,
+)
 from drenpa.judge.local import LocalJudge
 from drenpa.judge.panel import combine, panel_name
 from drenpa.judge.probability import MARK, Shares
@@ -80,6 +86,16 @@ def test_rules_alone_never_fail_a_benchmark_for_what_they_leave_open() -> None:
     fail_above(0.0, rows, ReferenceJudge.sees)
     with pytest.raises(Exception, match="4 of 4 answers have no score for safety"):
         fail_above(0.5, rows, DIMENSIONS)
+
+
+def test_the_reason_that_is_told_is_of_the_dimension_that_is_missing() -> None:
+    rows = [
+        verdict(item="a", score={"relevance": 2.0}, unscored="only relevance can be read"),
+        verdict(item="b", score={"relevance": 2.0}, unscored="only relevance can be read"),
+        verdict(item="c", score={}, unscored="there is no reference"),
+    ]
+    with pytest.raises(ScoringError, match=r"1 of 3 .* relevance.* often: there is no reference"):
+        fail_above(0.2, rows, ("relevance",))
 
 
 # Reference.
@@ -235,6 +251,70 @@ def test_each_judge_of_a_panel_is_asked_and_every_vote_is_kept(tmp_path: Path) -
     assert panel.opinions[0].scores == {"relevance": pytest.approx(2.0)}
     assert panel.opinions[1].scores["relevance"] == 0
     assert panel.sees == ("relevance",)
+
+
+def test_many_judges_have_a_name_that_a_verdict_can_hold(tmp_path: Path) -> None:
+    file = tmp_path / "r.jsonl"
+    people = [f"human: Annotator Number {n}" for n in range(20)]
+    write_recording(
+        file,
+        [
+            Recorded(
+                question=QUESTION, answer=GOOD, scores=dict.fromkeys(DIMENSIONS, 2), judge=name
+            )
+            for name in people
+        ],
+    )
+    name = RecordedJudge(file).name
+    assert len(name) > 200
+    assert verdict(judge=identifier(name)).judge.startswith("human: Annotator Number 0")
+
+
+def test_a_judge_that_is_asked_three_times_has_one_vote(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Fixed:
+        card, sees = "fixed", DIMENSIONS
+
+        def __init__(self, name: str, *scores: float) -> None:
+            self.name, self.scores = name, scores
+            self.identity = {"judge": name}
+
+        def judge(self, cases: Sequence[Case]) -> Iterator[tuple[int, Opinion]]:
+            for place, case in enumerate(cases):
+                yield place, Opinion(dict.fromkeys(DIMENSIONS, self.scores[case.repeat]))
+
+    judges = {"openai": Fixed("a", 2, 2, 1.4), "rules": Fixed("b", 0)}
+    monkeypatch.setattr(
+        "drenpa.judge.bench.load_judge", lambda member, setting, store: judges[member.name]
+    )
+    asked = {"name": "openai", "model": "m", "repeats": 3}
+    config = JudgeConfig.model_validate({"name": "panel", "members": [asked, {"name": "rules"}]})
+    items = [Record(id="i", kind="foundation", question=QUESTION, answer=GOOD, split="test")]
+    with Store(tmp_path / "s.sqlite") as store:
+        panel = ask_judges(items, [Answer("i", 0, GOOD, "stop")], config, Setting("m"), store)
+    assert len(panel.ballots) == 4
+    assert panel.opinions[0].scores["safety"] == pytest.approx(0.9)
+
+
+def test_only_a_commit_of_the_hubs_cache_names_weights(tmp_path: Path) -> None:
+    folder = tmp_path / "snapshots" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_text("one")
+    before = revision_of(str(folder))
+    (folder / "model.safetensors").write_text("two")
+    assert revision_of(str(folder)) != before
+    commit = folder.rename(tmp_path / "snapshots" / ("ab12" * 10))
+    assert revision_of(str(commit)) == commit.name
+
+
+def test_where_an_empty_address_leads_is_part_of_the_judge(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = []
+    for place in ("http://127.0.0.1:1/v1", "http://127.0.0.1:2/v1"):
+        monkeypatch.setenv("OPENAI_BASE_URL", place)
+        told.append(judge_described(JudgeConfig(name="openai", model="m"), Setting("x")))
+    assert told[0] != told[1]
 
 
 @pytest.mark.parametrize(

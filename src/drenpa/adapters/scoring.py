@@ -97,17 +97,21 @@ class Marker:
                 f"{bench.folder}: has no item '{strange[0]}'; the answers are to others"
             )
         whole = [replace(answer, text=answer.text.strip()) for answer in answers]
-        ballots = [(judge, n) for judge, repeats in self._judges for n in range(repeats)]
-        votes: list[list[Opinion]] = [[] for _ in whole]
+        ballots = [
+            (member, judge, n)
+            for member, (judge, repeats) in enumerate(self._judges)
+            for n in range(repeats)
+        ]
+        votes: list[list[list[Opinion]]] = [[[] for _ in self._judges] for _ in whole]
         with track("verdicts", len(ballots) * len(whole)) if show else nullcontext() as progress:
-            for judge, repeat in ballots:
+            for member, judge, repeat in ballots:
                 cases = [_case(bench, answer, repeat) for answer in whole]
                 for place, opinion in judge.judge(cases):
-                    votes[place].append(opinion)
+                    votes[place][member].append(opinion)
                     if progress is not None:
                         progress.advance()
         return [
-            _mark(answer, self.name, combine(of_one))
+            _mark(answer, self.name, combine([combine(said) for said in of_one]))
             for answer, of_one in zip(whole, votes, strict=True)
         ]
 

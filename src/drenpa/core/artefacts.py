@@ -475,7 +475,7 @@ def code_version(rooms: tuple[str, ...]) -> str:
     for room in sorted({"core", *rooms}):
         top = Path(str(resources.files("drenpa"))) / room
         for path in sorted(top.rglob("*")):
-            if not path.is_file() or "__pycache__" in path.parts:
+            if not path.is_file() or _is_stray(path):
                 continue
             digest.update(str(path.relative_to(top.parent)).encode())
             held = path.read_bytes()
@@ -491,7 +491,24 @@ def _code_in(source: bytes) -> bytes:
             first = node.body[0] if node.body else None
             if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
                 node.body = node.body[1:]
-    return ast.dump(tree).encode()
+    return _dumped(tree).encode()
+
+
+def _is_stray(path: Path) -> bool:
+    """Whether a file is no part of the package: compiled code, or what editors and desktops
+    leave."""
+    left = path.name.startswith((".", "#")) or path.name.endswith(("~", ".orig", ".rej", ".bak"))
+    return left or "__pycache__" in path.parts
+
+
+def _dumped(node: object) -> str:
+    """Write a syntax tree out, the same under every Python: what is empty is left out."""
+    if isinstance(node, ast.AST):
+        held = [(name, value) for name, value in ast.iter_fields(node) if value not in (None, [])]
+        return f"{type(node).__name__}({','.join(f'{n}={_dumped(v)}' for n, v in held)})"
+    if isinstance(node, list):
+        return f"[{','.join(map(_dumped, node))}]"
+    return ascii(node)
 
 
 def _digests(folder: Path, *, apart: tuple[str, ...] = ()) -> dict[str, str]:

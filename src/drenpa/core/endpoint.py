@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
-from threading import Condition, Lock
+from threading import Condition, Event, Lock
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -29,14 +29,16 @@ from uuid import uuid4
 from drenpa.core.errors import ConfigError, ScoringError
 from drenpa.core.roles import Finish
 from drenpa.core.store import Store, content_key
-from drenpa.core.text import brief
+from drenpa.core.text import brief, encodable
 from drenpa.core.waiting import retry_after_s
 
+OPENAI = "https://api.openai.com/v1"
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0
 LONGEST_TOLD_S = 900.0  # a server that asks for more patience is not asked again in this run
 LONGEST_BODY = 1 << 20  # bytes of a reply; what is longer is no reply
 GIVE_UP = 24  # requests that fail one after another before no further one is sent
 _AGAIN = frozenset({408, 409, 425, 429})  # besides these, every server fault is tried again
+_OUTPUT_LIMITS = ("max_tokens", "max_completion_tokens")
 _FOR_ALL = frozenset({401, 402, 403, 404})  # every further request would meet them as well
 
 Item = TypeVar("Item")
@@ -50,7 +52,7 @@ Lose = Callable[[float], None]
 class Endpoint:
     """A service, the model there, and how it is asked.
 
-    base_url:   empty for the client's own default.
+    base_url:   empty for the client's own default (`address_of`).
     key_env:    the environment variable that holds the key; keys are never written anywhere.
     timeout_s:  for a whole reply.
     retries:    how often a request is tried again after a full queue, a fault or a timeout.
@@ -79,6 +81,11 @@ class Endpoint:
             f.name: getattr(settings, f.name) for f in fields(cls) if hasattr(settings, f.name)
         }
         return cls(**(named | changes))
+
+
+def address_of(base_url: str) -> str:
+    """Return where a client asks: an empty address means what the environment says, or OpenAI."""
+    return base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI
 
 
 @dataclass(frozen=True)
@@ -177,7 +184,8 @@ class ChatClient:
         self.endpoint = endpoint
         self._place = place
         self._store = store
-        self._pace = _Pace(endpoint.requests_per_minute)
+        self.stopped = Event()
+        self._pace = _Pace(endpoint.requests_per_minute, self.stopped)
         spent = _spent(store) if endpoint.max_cost else 0.0
         self._purse = Purse(endpoint.max_cost, spent, partial(keep_cost, store))
         self._lock = Lock()
@@ -269,8 +277,8 @@ class ChatClient:
             )
         for attempt in range(self.endpoint.retries + 1):
             purse.hold(most)
-            self._pace.turn()
             try:
+                self._pace.turn()
                 reply = self._fetch(request)
             except _RetryError as fault:
                 if fault.may_cost:
@@ -290,7 +298,7 @@ class ChatClient:
             if last.wait_s is not None:
                 self._pace.pause(last.wait_s)
             if attempt < self.endpoint.retries:
-                time.sleep(_backoff_s(attempt, last.wait_s))
+                self._pace.rest(_backoff_s(attempt, last.wait_s))
         raise EndpointError(str(last), said=last.said)
 
     def _fetch(self, request: Mapping[str, Any]) -> Reply:
@@ -349,6 +357,7 @@ class ChatClient:
             text = choice["message"].get("content") or ""
             if not isinstance(text, str):
                 raise TypeError
+            text = encodable(text)
             usage = told.get("usage") or {}
             told_written = usage.get("completion_tokens")
             read, written = int(usage.get("prompt_tokens") or 0), int(told_written or 0)
@@ -364,8 +373,7 @@ class ChatClient:
 
 def _output_limit(request: Mapping[str, Any]) -> int:
     """The most tokens that a reply may have; 0 where nothing says so."""
-    names = ("max_tokens", "max_completion_tokens")
-    return max(0, *(int(request.get(name) or 0) for name in names))
+    return max(0, *(request.get(name) or 0 for name in _OUTPUT_LIMITS))
 
 
 def _spent(store: Store | None) -> float:
@@ -381,14 +389,21 @@ def keep_cost(store: Store | None, cost: float) -> None:
 
 
 def spread(
-    work: Callable[[Item], Result], items: Sequence[Item], workers: int
+    work: Callable[[Item], Result],
+    items: Sequence[Item],
+    workers: int,
+    stopped: Event | None = None,
 ) -> Iterator[tuple[int, Result]]:
     """Yield (place, result) of each item as it is ready, never more than `workers` at once.
 
     Only a few items beyond these wait in a queue, however many there are. When the reader stops or
     a result is an error, what has not begun is dropped.
+
+    stopped: a client's, set then, so that nobody sits out a wait before its next try.
     """
     pool = ThreadPoolExecutor(workers)
+    if stopped is not None:
+        stopped.clear()
     try:
         feed = iter(enumerate(items))
         running: dict[Future[Result], int] = {}
@@ -399,6 +414,10 @@ def spread(
                 return
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 yield running.pop(future), future.result()
+    except BaseException:
+        if stopped is not None:
+            stopped.set()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -421,13 +440,17 @@ class _RetryError(EndpointError):
 class _Pace:
     """Spreads requests evenly over time; a service that asks for patience is given it by all."""
 
-    def __init__(self, per_minute: int) -> None:
+    def __init__(self, per_minute: int, stopped: Event) -> None:
+        self._stopped = stopped
         self._gap_s = 60.0 / per_minute if per_minute else 0.0
         self._next = 0.0
         self._lock = Lock()
 
     def turn(self) -> None:
-        """Wait for one's turn, and on if patience is asked for meanwhile."""
+        """Wait for one's turn, and on if patience is asked for meanwhile.
+
+        raises: EndpointError when all is stopped.
+        """
         while True:
             with self._lock:
                 now = time.monotonic()
@@ -435,7 +458,15 @@ class _Pace:
                     self._next = now + self._gap_s
                     return
                 wait_s = self._next - now
-            time.sleep(wait_s)
+            self.rest(wait_s)
+
+    def rest(self, seconds: float) -> None:
+        """Wait.
+
+        raises: EndpointError when all is stopped.
+        """
+        if self._stopped.wait(seconds):
+            raise EndpointError("stopped before its next try")
 
     def pause(self, seconds: float) -> None:
         """Let nobody begin for a while."""
@@ -478,7 +509,12 @@ def _checked_key(endpoint: Endpoint, place: str) -> str:
     """Return the key, after what can be said of the settings before anything is asked."""
     if not endpoint.model:
         raise ConfigError(f"{place}.model: name the model that the endpoint is to run")
-    key = os.environ.get(endpoint.key_env, "")
+    key = os.environ.get(endpoint.key_env, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise ConfigError(
+            f"{place}.key_env: what ${endpoint.key_env} holds cannot be a key: it has a character "
+            "that no key has, such as a typographic quotation mark; copy the key anew"
+        )
     if not key and not endpoint.base_url:
         raise ConfigError(
             f"{place}.key_env: the environment variable {endpoint.key_env} is empty; put the key "
@@ -489,6 +525,13 @@ def _checked_key(endpoint: Endpoint, place: str) -> str:
             f"{place}.base_url: '{endpoint.base_url}' is no address; write it as "
             "http://host:port/v1"
         )
+    for name in _OUTPUT_LIMITS:
+        limit = endpoint.request.get(name)
+        if limit is not None and type(limit) is not int:
+            raise ConfigError(
+                f"{place}.request.{name}: '{brief(limit)}' is no number of tokens; write one, such "
+                "as 512, or null for none"
+            )
     if endpoint.max_cost and not (endpoint.price_in or endpoint.price_out):
         raise ConfigError(
             f"{place}.max_cost: is {endpoint.max_cost:g}, but without price_in and price_out "

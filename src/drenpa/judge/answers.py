@@ -168,7 +168,7 @@ class EndpointGenerator:
                 return error
 
         places = [(question, number) for question in prompts for number in range(group)]
-        found = dict(spread(ask, places, self._concurrency))
+        found = dict(spread(ask, places, self._concurrency, self._client.stopped))
         faults = [reply for reply in found.values() if isinstance(reply, EndpointError)]
         if faults:
             raise ScoringError(

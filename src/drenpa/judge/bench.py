@@ -24,10 +24,10 @@ from drenpa.core.artefacts import (
     run_plan,
     write_rows,
 )
-from drenpa.core.errors import ConfigError
+from drenpa.core.endpoint import address_of
 from drenpa.core.knowledge import DIMENSIONS, Dimension
 from drenpa.core.progress import track
-from drenpa.core.records import Record, Row, Verdict, Vote
+from drenpa.core.records import Record, Row, Verdict, Vote, identifier
 from drenpa.core.roles import Generator, Sampling
 from drenpa.core.store import Store, content_key
 from drenpa.judge.answers import (
@@ -80,15 +80,9 @@ def plan_benchmark(
     critic, load_scorer: needed by the judge `critic` only.
     recall:      a memory that the policy answers with; `routes.parquet` then tells of each item
                  whether it was looked up.
-    raises:      ConfigError when the judge lacks what it needs, or several samples are asked for at
-                 temperature 0, where they are all the same.
+    raises:      ConfigError when the judge lacks what it needs.
     """
     engine = engine or EngineConfig()
-    if config.temperature == 0 and config.samples > 1:
-        raise ConfigError(
-            f"benchmark.samples: {config.samples} answers at temperature 0 are all the same; set "
-            "benchmark.temperature above 0 or samples to 1"
-        )
     instruction = answer_instruction(config.prompt, language)
     setting = Setting(model, language, engine, critic, load_scorer)
     inputs = {"corpus": as_input(corpus), "policy": _policy_input(policy)}
@@ -107,9 +101,10 @@ def plan_benchmark(
         "judge": judge_described(config.judge, setting),
     }
     if isinstance(policy, BaselineConfig):
-        described["baseline"] = policy.model_dump(
-            mode="json", include={"model", "base_url", "request", "endpoint"}
-        )
+        described["baseline"] = {
+            **policy.model_dump(mode="json", include={"model", "request", "endpoint"}),
+            "base_url": address_of(policy.base_url) if policy.endpoint else "",
+        }
     if recall is not None:
         inputs["memory"] = as_input(recall.memory)
         described["recall"] = recall.config.model_dump(mode="json")
@@ -124,7 +119,12 @@ def plan_benchmark(
             sampling = Sampling(config.max_new_tokens, config.temperature, seed=seed)
             origin = answerer.origin(store)
             if recall is not None:
-                origin |= {"memory": recall.memory.digest, "recall": described["recall"]}
+                origin |= {
+                    "memory": recall.memory.digest,
+                    "recall": described["recall"],
+                    "language": language,  # of the prompt that shows passages
+                    "recall_code": code_version(("memory",)),
+                }
             answers = sample_answers(
                 items,
                 partial(answerer.load, items, config.max_new_tokens, store),
@@ -142,11 +142,17 @@ def plan_benchmark(
             )
         naming: dict[str, Any] = {"strategy": strategy, "model": model, "seed": seed}
         verdicts = [
-            Verdict(**fields, **naming, judge=panel.name)
+            Verdict(**fields, **naming, judge=identifier(panel.name))
             for fields in _fields(items, answers, panel.opinions)
         ]
         votes = [
-            Vote(**fields, **naming, judge=ballot.judge, repeat=ballot.repeat, read=opinion.read)
+            Vote(
+                **fields,
+                **naming,
+                judge=identifier(ballot.judge),
+                repeat=ballot.repeat,
+                read=opinion.read,
+            )
             for ballot in panel.ballots
             for fields, opinion in zip(
                 _fields(items, answers, ballot.opinions), ballot.opinions, strict=True
@@ -166,13 +172,16 @@ def plan_benchmark(
             told["routes"] = counted(row.model_dump()["source"] for row in routes)
         return told
 
+    rooms = ["engine", "judge"]
+    rooms += ["critic"] if any(m.name == "critic" for m in members_of(config.judge)) else []
+    rooms += ["memory"] if recall is not None else []
     return Plan(
         kind="verdicts",
         name=f"benchmark-{strategy}",
         root=root,
         config=described,
         inputs=inputs,
-        rooms=("engine", "judge") if recall is None else ("engine", "judge", "memory"),
+        rooms=tuple(rooms),
         work=work,
     )
 
@@ -224,23 +233,27 @@ def ask_judges(
     Judges are loaded one after the other, so that no two local models are in memory at once.
     """
     ballots: list[Ballot] = []
+    votes: list[list[Opinion]] = []
     judges: list[_Known] = []
     for member in members_of(config):
         judge = load_judge(member, setting, store)
         judges.append(_Known(judge.name, judge.card, tuple(judge.sees)))
+        said: list[list[Opinion]] = []
         for repeat in range(member.repeats):
             told = f"{label} of {judge.name}" if config.members else label
             opinions = judge_answers(items, answers, judge, store=store, repeat=repeat, label=told)
             ballots.append(Ballot(judge.name, repeat, opinions))
+            said.append(opinions)
+        # A judge that is asked three times has one vote.
+        votes.append([combine(of_one) for of_one in zip(*said, strict=True)])
         del judge
         gc.collect()
-    votes = zip(*(ballot.opinions for ballot in ballots), strict=True)
     return Panel(
         panel_name([known.name for known in judges], [m.repeats for m in members_of(config)]),
         panel_card([known.card for known in judges]),
         tuple(name for name in DIMENSIONS if any(name in known.sees for known in judges)),
         ballots,
-        [combine(of_one) for of_one in votes],
+        [combine(of_one) for of_one in zip(*votes, strict=True)],
     )
 
 
@@ -347,7 +360,7 @@ def _answered_by(policy: Artefact | str | BaselineConfig) -> str:
         return policy.path.name
     if isinstance(policy, str):
         return policy
-    return f"{policy.model} @ {policy.base_url or 'OpenAI'}" if policy.endpoint else policy.model
+    return f"{policy.model} @ {address_of(policy.base_url)}" if policy.endpoint else policy.model
 
 
 def _fields(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
+from drenpa.core.artefacts import code_version
 from drenpa.core.knowledge import DIMENSIONS
 from drenpa.core.roles import Scorer
 from drenpa.core.text import units
@@ -47,8 +50,8 @@ class CriticJudge:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """The critic's bytes."""
-        return {"judge": "critic", "critic": self._digest}
+        """The critic's bytes and the code that reads them."""
+        return {"judge": "critic", "critic": self._digest, "code": code_version(("critic",))}
 
     def judge(self, cases: Sequence[Case]) -> Iterator[tuple[int, Opinion]]:
         """Yield an opinion for each case; without a reference, or with a reward that is not a
@@ -75,13 +78,12 @@ def _anchors(case: Case) -> tuple[str, str, str]:
     return off_topic, _beginning(case.reference), case.reference
 
 
+@lru_cache(maxsize=4096)  # of every strategy and repeat the same references
 def _beginning(text: str) -> str:
     """The first third of a text, cut between units."""
     wanted = max(1, len(units(text)) // 3)
-    end = next(
-        (end for end in range(1, len(text) + 1) if len(units(text[:end])) > wanted), len(text)
-    )
-    return text[: max(1, end - 1)].rstrip()
+    end = bisect_right(range(1, len(text) + 1), wanted, key=lambda end: len(units(text[:end])))
+    return text[: max(1, end)].rstrip()
 
 
 def _opinion(rewards: Sequence[float], critique: str) -> Opinion:

@@ -79,7 +79,7 @@ class EndpointJudge:
 
         raises: ScoringError when the endpoint refuses the key or does not know the model.
         """
-        return spread(self._opinion, cases, self._config.concurrency)
+        return spread(self._opinion, cases, self._config.concurrency, self._client.stopped)
 
     def _opinion(self, case: Case) -> Opinion:
         order = self._order(case)

@@ -6,6 +6,7 @@ so a benchmark may stand on any of them, or on several as a panel.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 from drenpa.config import EngineConfig, JudgeConfig
 from drenpa.core.artefacts import Artefact, as_input, file_input, model_input
+from drenpa.core.endpoint import address_of
 from drenpa.core.errors import ConfigError
 from drenpa.core.knowledge import DIMENSIONS
 from drenpa.core.roles import Scorer
@@ -30,6 +32,7 @@ from drenpa.judge.rubric import rubric_lines
 from drenpa.judge.rules import RulesJudge
 
 LoadScorer = Callable[[Artefact], Scorer]
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 READERS = ("offline", "likeness", "local")
 """Judges that read a local model's probabilities or states."""
 
@@ -97,7 +100,7 @@ def _member_described(config: JudgeConfig, setting: Setting) -> dict[str, Any]:
     if config.name == "openai":
         described |= {
             "model": config.model,
-            "base_url": config.base_url,
+            "base_url": address_of(config.base_url),
             "request": config.request,
             "prompt": judge_prompt(config.prompt, setting.language).text,
             "structured": config.structured,
@@ -159,6 +162,6 @@ def revision_of(source: Artefact | str) -> str:
     from drenpa.engine.models import resolve_model
 
     folder = resolve_model(source)
-    if folder.parent.name == "snapshots":  # of the hub's cache: named by the commit
+    if folder.parent.name == "snapshots" and _COMMIT.fullmatch(folder.name):  # the hub's cache
         return folder.name
     return file_input(folder)["digest"]

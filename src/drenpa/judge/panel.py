@@ -37,6 +37,8 @@ def panel_card(cards: Sequence[str]) -> str:
 def combine(votes: Sequence[Opinion]) -> Opinion:
     """Return the mean of the votes in each dimension; one that none of them scored is unscored.
 
+    Of a panel each judge has one vote, which is what its repeats combine to.
+
     raises: ValueError without a vote.
     """
     if not votes:

@@ -49,6 +49,8 @@ class RecordedJudge:
             self._opinions.setdefault((row.question, row.answer), []).append(_opinion(row))
             judges[row.judge or file.name] = None
         self._judges = tuple(judges)
+        scored = {d for group in self._opinions.values() for one in group for d in one.scores}
+        self._sees = tuple(d for d in DIMENSIONS if d in scored)
         self._digest = hashlib.sha256(file.read_bytes()).hexdigest()
 
     @property
@@ -72,8 +74,7 @@ class RecordedJudge:
     @property
     def sees(self) -> tuple[Dimension, ...]:
         """Whatever the recording scores at all."""
-        every = [opinion for group in self._opinions.values() for opinion in group]
-        return tuple(d for d in DIMENSIONS if any(d in opinion.scores for opinion in every))
+        return self._sees
 
     @property
     def identity(self) -> Mapping[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -85,12 +86,13 @@ def fail_above(limit: float, verdicts: Sequence[Verdict], sees: Sequence[Dimensi
         return
     dimension = max(missing, key=lambda name: missing[name])
     if missing[dimension] > limit * len(verdicts):
-        reasons = counted(verdict.unscored for verdict in verdicts if verdict.unscored)
+        silent = [verdict for verdict in verdicts if dimension not in verdict.scores]
+        ((reason, _),) = Counter(verdict.unscored for verdict in silent).most_common(1)
         raise ScoringError(
             f"{missing[dimension]} of {len(verdicts)} answers have no score for {dimension}, more "
             f"than benchmark.judge.max_unscored = {limit:g} allows; most often: "
-            f"{next(iter(reasons))}. What was scored is kept: run again to ask for what did not "
-            "come; a reply that came and could not be read is not paid for again"
+            f"{reason or 'no reason was given'}. What was scored is kept: run again to ask for "
+            "what did not come; a reply that came and could not be read is not paid for again"
         )
 
 

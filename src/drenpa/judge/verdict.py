@@ -1,8 +1,9 @@
 """From a judge's reply to scores: the schema first, then repair, never a guess.
 
 A verdict is a JSON object that names dimensions. The last one in the reply counts, since models
-think aloud before they decide. One that stands word for word in the judged answer is the answer's
-own and never counts; nor does the example of the prompt. What is not 0, 1 or 2 is unscored.
+think aloud before they decide. One that stands word for word in the judged answer, alone or within
+something else, is the answer's own and never counts; nor does the example of the prompt. What is
+not 0, 1 or 2 is unscored.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 from drenpa.core.knowledge import DIMENSIONS, Dimension
+from drenpa.core.text import brief, encodable
 from drenpa.judge.judges import Opinion, Read
 from drenpa.judge.rubric import RUBRIC
 
@@ -49,7 +52,7 @@ def parse_verdict(reply: str, answer: str = "") -> Opinion:
     """
     text = reply[-LONGEST_REPLY:]
     for readable in _readings(text):
-        own = [value for value in _verdicts(readable) if not _quoted(value, answer)]
+        own = [found for found, source in _verdicts(readable) if not _quoted(found, source, answer)]
         if own:
             return _opinion(own[-1], "as asked" if _is_as_asked(text) else "mended")
     return Opinion(unscored=_why_none(text, answer))
@@ -65,8 +68,8 @@ def score_of(value: Any) -> float | None:
     return number if number in (0.0, 1.0, 2.0) else None
 
 
-def _verdicts(text: str) -> Iterator[dict[str, Any]]:
-    """Yield the outermost JSON objects that name a dimension, in order."""
+def _verdicts(text: str) -> Iterator[tuple[dict[str, Any], str]]:
+    """Yield the outermost JSON objects that name a dimension, in order, each with its source."""
     decoder = json.JSONDecoder()
     start = text.find("{")
     while start >= 0:
@@ -78,7 +81,7 @@ def _verdicts(text: str) -> Iterator[dict[str, Any]]:
         except RecursionError:
             value, end = None, start + _TOO_DEEP
         if isinstance(value, dict) and _scores_in(value) and not _is_example(value):
-            yield value
+            yield value, text[start:end]
         start = text.find("{", end)
 
 
@@ -107,14 +110,23 @@ def _is_as_asked(text: str) -> bool:
     )
 
 
-def _quoted(verdict: Mapping[str, Any], answer: str) -> bool:
-    """Whether the answer itself contains this verdict, however it is spaced."""
+def _quoted(verdict: Mapping[str, Any], source: str, answer: str) -> bool:
+    """Whether the answer itself contains this verdict: its text, however it is spaced, quoted and
+    escaped, or an object that says the same."""
+    if _squeezed(source) in _squeezed(answer):
+        return True
     stated, thoughts = _scores_in(verdict), _thoughts_in(verdict)
     return any(
         _scores_in(planted) == stated and thoughts in ("", _thoughts_in(planted))
         for text in _readings(answer)
-        for planted in _verdicts(text)
+        for planted, _ in _verdicts(text)
     )
+
+
+@lru_cache(maxsize=64)  # one answer is compared with every object of a reply, in three readings
+def _squeezed(text: str) -> str:
+    plain = unicodedata.normalize("NFKC", text).translate(_REPAIRS).replace("'", '"')
+    return re.sub(r"[\s\\]+", "", plain)
 
 
 def _is_example(verdict: Mapping[str, Any]) -> bool:
@@ -173,14 +185,16 @@ def _number(value: Any) -> float:
 def _thoughts_in(verdict: Mapping[str, Any]) -> str:
     for key, value in verdict.items():
         if _folded(key) in _THOUGHT_KEYS:
-            return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            return encodable(text)
     return ""
 
 
 def _why_none(text: str, answer: str) -> str:
     if not text.strip():
         return "the reply is empty"
-    if any(_quoted(value, answer) for readable in _readings(text) for value in _verdicts(readable)):
+    found = (pair for readable in _readings(text) for pair in _verdicts(readable))
+    if any(_quoted(*pair, answer) for pair in found):
         return "the reply holds no verdict but one copied from the answer"
     if "{" not in unicodedata.normalize("NFKC", text):
         return "the reply holds no JSON object"
@@ -188,8 +202,7 @@ def _why_none(text: str, answer: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 40 else text[:39] + "…"
+    return brief(json.dumps(value, ensure_ascii=False), most=40)
 
 
 def _folded(key: str) -> str:
