@@ -62,11 +62,11 @@ def half() -> Sender:
     return go
 
 
-def dripping(seconds: float) -> Sender:
+def dripping(seconds: float, status: int = 200) -> Sender:
     """A reply of which a byte comes now and then, and never the last."""
 
     def go(handler: BaseHTTPRequestHandler) -> None:
-        send(200, b"{", length="100000")(handler)
+        send(status, b"{", length="100000")(handler)
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             handler.wfile.write(b" ")

@@ -70,6 +70,7 @@ FAULTS: dict[str, tuple[Sender, str]] = {
     "10 MB": (good("x" * HUGE), "longer than"),
     "dripping": (dripping(30), "not whole after"),
     "hanging": (silent(30), "APITimeoutError"),
+    "a dripping fault": (dripping(30, status=500), "answered 500"),
 }
 
 

@@ -36,6 +36,7 @@ OPENAI = "https://api.openai.com/v1"
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0
 LONGEST_TOLD_S = 900.0  # a server that asks for more patience is not asked again in this run
 LONGEST_BODY = 1 << 20  # bytes of a reply; what is longer is no reply
+LONGEST_FAULT = 1 << 14  # bytes that are read of what comes with a fault
 GIVE_UP = 24  # requests that fail one after another before no further one is sent
 _AGAIN = frozenset({408, 409, 425, 429})  # besides these, every server fault is tried again
 _OUTPUT_LIMITS = ("max_tokens", "max_completion_tokens")
@@ -316,13 +317,15 @@ class ChatClient:
             ) as response:
                 body = _body(response.iter_bytes(), self.endpoint.timeout_s)
                 return self._reply(body, self.most(request)[2])
-        except openai.APIStatusError as error:
+        except _StatusError as error:
             raise self._refusal(error) from None
         except openai.APITimeoutError as error:  # it may have written, and charge for it
             raise _RetryError(
                 f"the endpoint failed: {type(error).__name__}", may_cost=True
             ) from None
         except openai.APIConnectionError as error:
+            if isinstance(error.__cause__, _StatusError):  # as older clients hand it on
+                raise self._refusal(error.__cause__) from None
             raise _RetryError(f"the endpoint failed: {type(error).__name__}") from None
         except openai.OpenAIError as error:
             raise EndpointError(f"the endpoint failed: {type(error).__name__}") from None
@@ -331,12 +334,12 @@ class ChatClient:
                 f"the reply broke off: {type(error).__name__}", may_cost=True
             ) from None
 
-    def _refusal(self, error: Any) -> EndpointError:
+    def _refusal(self, error: _StatusError) -> EndpointError:
         """What a status that is no success means."""
         why = f"the endpoint answered {error.status_code}"
-        said = str(error.message)
+        said, code = error.told()
         said = brief(said.replace(self._key, "…") if self._key else said)
-        if error.status_code in _FOR_ALL or getattr(error, "code", None) == "insufficient_quota":
+        if error.status_code in _FOR_ALL or code == "insufficient_quota":
             check = (
                 f"check the key in ${self.endpoint.key_env}, {self._place}.model and "
                 f"{self._place}.base_url"
@@ -344,7 +347,7 @@ class ChatClient:
             return EndpointError(why, for_all=True, said=said, remedy=check)
         if error.status_code not in _AGAIN and error.status_code < 500:
             return EndpointError(why, said=said)
-        wait_s = retry_after_s(error.response.headers.get("retry-after", ""), datetime.now(UTC))
+        wait_s = retry_after_s(error.retry_after, datetime.now(UTC))
         if wait_s is not None and wait_s > LONGEST_TOLD_S:
             asks = f"{why} and asks to wait {wait_s:.0f} s"
             return EndpointError(asks, for_all=True, said=said)
@@ -435,6 +438,41 @@ class _RetryError(EndpointError):
         super().__init__(why, said=said)
         self.wait_s = wait_s
         self.may_cost = may_cost
+
+
+class _StatusError(Exception):
+    """A status that is no success, and the beginning of what came with it."""
+
+    def __init__(self, status_code: int, retry_after: str, body: bytes) -> None:
+        super().__init__(status_code)
+        self.status_code = status_code
+        self.retry_after = retry_after
+        self._body = body
+
+    def told(self) -> tuple[str, str]:
+        """Return the service's words and its code for the fault; each may be empty."""
+        try:
+            fault = json.loads(self._body)["error"]
+            return str(fault["message"]), str(fault.get("code") or "")
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return self._body.decode(errors="replace"), ""
+
+
+def _read_fault(seconds: float, response: Any) -> None:
+    """Read of a fault what can be of use, where the client would wait for all of it.
+
+    raises: _StatusError.
+    """
+    if response.status_code < 400:
+        return
+    deadline = time.monotonic() + seconds
+    found = bytearray()
+    for piece in response.iter_bytes():
+        found += piece
+        if len(found) > LONGEST_FAULT or time.monotonic() > deadline:
+            break
+    retry_after = response.headers.get("retry-after", "")
+    raise _StatusError(response.status_code, retry_after, bytes(found[:LONGEST_FAULT]))
 
 
 class _Pace:
@@ -558,4 +596,8 @@ def _client(endpoint: Endpoint, place: str, key: str) -> Any:
         base_url=endpoint.base_url or None,
         timeout=endpoint.timeout_s,
         max_retries=0,
+        http_client=openai.DefaultHttpxClient(
+            timeout=endpoint.timeout_s,
+            event_hooks={"response": [partial(_read_fault, endpoint.timeout_s)]},
+        ),
     )
