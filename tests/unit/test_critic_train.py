@@ -311,11 +311,36 @@ def test_all_rankings_of_a_question_fall_under_one_lot(tmp_path, tiny_folder, sh
     assert lots != lots_of(corpus, config(own_epochs=1, **{share: 0.5}), seed=2)
 
 
-def test_what_stands_apart_tells_better_from_worse_and_is_not_watched():
+def test_what_is_watched_and_what_stands_apart_tells_better_from_worse():
     rankings = [(f"{n}", f"Q{n}?", (1, 1) if n < 4 else (1, 2)) for n in range(12)]
-    lots = draw_lots(rankings, config(own_epochs=1, watch_share=0.25, apart_share=1.0), 3)
-    assert len(lots.watched) == 3
-    assert lots.apart == {f"{n}" for n in range(4, 12)} - lots.watched
+    for seed in range(5):
+        lots = draw_lots(rankings, config(own_epochs=1, watch_share=0.25, apart_share=1.0), seed)
+        assert len(lots.watched) == 2
+        assert lots.watched | lots.apart == {f"{n}" for n in range(4, 12)}
+        assert not lots.watched & lots.apart
+
+
+def test_a_share_that_leaves_no_pair_to_train_on_is_refused(tmp_path, tiny_folder):
+    """Three questions with an order and three without: the share takes the three away."""
+    rows = [
+        ranking(
+            word, candidates=[c.model_copy(update={"rank": 1}) for c in ranking(word).candidates]
+        )
+        if n < 3
+        else ranking(word)
+        for n, word in enumerate(WORDS[:6])
+    ]
+    plan = plan_train_critic(
+        corpus_of(tmp_path, rows),
+        tiny_folder(),
+        config(watch_share=0.9),
+        root=tmp_path,
+        engine=ENGINE,
+    )
+    with pytest.raises(
+        ConfigError, match=r"watch_share: 0\.9 .* leaves 0 rankings .* and 3 to watch"
+    ):
+        run_plan(plan)
 
 
 def test_a_share_that_leaves_nothing_to_train_on_or_to_watch_is_refused(training):

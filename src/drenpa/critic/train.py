@@ -276,11 +276,18 @@ class _Training:
                 f"{name}.train.max_length: no question leaves room for an answer and a critique in "
                 f"{settings.max_length} tokens; raise it, or take a model with a longer context"
             )
-        if not self.train_set or (config.watch_share > 0 and not self.watched):
+        if not _telling(fitting):
             raise ConfigError(
-                f"{name}.watch_share: {config.watch_share:g} of {len(fitting)} questions leaves "
-                f"{len(self.train_set)} to train on and {len(self.watched)} to watch; neither may "
-                "be none"
+                f"{name}.train.max_length: no ranking that tells a better from a worse answer "
+                f"leaves room for an answer and a critique in {room} tokens; raise it, or take a "
+                "model with a longer context"
+            )
+        learned, watched = _telling(self.train_set), _telling(self.watched)
+        if not learned or (config.watch_share > 0 and not watched):
+            raise ConfigError(
+                f"{name}.watch_share: {config.watch_share:g} of the questions leaves {learned} "
+                f"rankings that tell a better from a worse answer to train on and {watched} to "
+                "watch; neither may be none: change the share or rank more questions"
             )
         self.fitting = micro_batch_limit(network, engine, self._extent(), config.batch)
         self.schedule = self.scheduled()
@@ -595,6 +602,11 @@ def _shown(
         for example, row in zip(examples, written, strict=True)
         for place, one in enumerate(row)
     ]
+
+
+def _telling(examples: Sequence[Example]) -> int:
+    """Count the rankings that tell a better from a worse answer."""
+    return sum(len(set(example.ranks)) > 1 for example in examples)
 
 
 def _ranks(rows: Sequence[Sequence[int]]) -> Tensor:
