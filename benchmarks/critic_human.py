@@ -216,7 +216,7 @@ class Trial(_Training):
             for suffix, answer in zip(whole.group.suffixes, example.answers, strict=True)
         )
         group = replace(whole.group, suffixes=suffixes)
-        return Lesson(group, whole.ranks, (0,) * len(suffixes))
+        return Lesson(group, whole.ranks, (0,) * len(suffixes), (False,) * len(suffixes))
 
     def spread_lesson(self, number: int, epoch: int) -> Spread:
         """Lay a ranking out with the likeliest critiques of each answer; none is learned."""

@@ -188,6 +188,35 @@ def test_true_critiques_are_taught_and_a_note_stands_in_for_a_missing_one(traini
     assert all(suffix[-1] == run.layout.end_id for suffix in lesson.group.suffixes)
 
 
+def test_of_a_critique_that_is_cut_no_end_is_taught_and_the_score_is_read_at_one(training):
+    run = training(config(max_critique_tokens=3))
+    stir(run)
+    lesson = run.lesson(0, 0)
+    whole = [run.layout.chat.text(text) for text in run.train_set[0].critiques]
+    assert lesson.cut == tuple(len(ids) > 3 for ids in whole) == (True, True, True)
+    assert lesson.taught == (3, 3, 3)
+    for suffix, ids in zip(lesson.group.suffixes, whole, strict=True):
+        assert suffix[-4:] == (*ids[:3], run.layout.end_id)
+    reading = run.model.read([lesson.group])
+    taught_NT = critic_train._taught(reading.states.mask_NT, lesson.taught, lesson.cut)
+    lengths = reading.states.mask_NT.sum(dim=1).tolist()
+    for row, length in zip(taught_NT, lengths, strict=True):
+        assert row.nonzero().flatten().tolist() == [length - 4, length - 3, length - 2]
+    example = run.train_set[0]
+    given = [[ids[:3] for ids in whole]]
+    again = run.critic.reread([example.question], [example.answers], given)[0]
+    assert reading.scores_N.tolist() == pytest.approx(again, abs=1e-5)
+
+
+def test_how_many_critiques_are_cut_is_told_by_language(corpus, tiny_folder, tmp_path):
+    settings = config(max_critique_tokens=3)
+    summary = train_critic(corpus, tiny_folder(), settings, root=tmp_path, engine=ENGINE).summary
+    assert summary["critiques_cut"] == 15
+    (warning,) = summary["warnings"]
+    assert warning.startswith("15 of 15 critiques in en cut")
+    assert "critic.max_critique_tokens (3)" in warning
+
+
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_own_critiques_are_read_in_their_share_and_never_taught(training, share):
     run = training(config(own_epochs=1, own_share=share))
