@@ -87,8 +87,8 @@ class Lesson:
     group: a row per answer, closed by the end token.
     taught: per row, how many tokens of a true critique are learned, its end token among them; 0
             where the critique is the critic's own or there is none.
-    cut: per row, whether the true critique was cut to what critiques may have: the end token after it
-         is read for the score and not learned, since the critique does not end there.
+    cut: per row, whether a true critique was cut to what critiques may have: the end token after
+         it is read for the score and not learned, since the critique does not end there.
     """
 
     group: PrefixGroup
