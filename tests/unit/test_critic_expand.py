@@ -37,7 +37,7 @@ def in_full(note: str, turn: int) -> str:
 
 @dataclass
 class FakeWriter:
-    """Satisfies `Writer`: writes out the note it was asked for; fails on some notes, refuses others."""
+    """Satisfies `Writer`: writes out the note it was asked for, fails on some, refuses others."""
 
     name: str = "a fake model"
     fails: tuple[str, ...] = ()
