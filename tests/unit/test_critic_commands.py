@@ -12,8 +12,9 @@ import torch
 from safetensors.torch import save_file
 
 from drenpa.cli import main
+from drenpa.commands.critic_trial import held_out_pairs
 from drenpa.config import CriticConfig, EngineConfig, ExpandConfig, LoraConfig
-from drenpa.core.artefacts import Plan, run_plan, write_rows
+from drenpa.core.artefacts import Plan, as_input, run_plan, write_rows
 from drenpa.core.records import Candidate, Ranking, Record
 from drenpa.critic.model import CriticModel
 from drenpa.critic.score import CriticSettings
@@ -148,6 +149,31 @@ def test_a_card_is_written_from_a_file_of_pairs(monkeypatch, capsys, critic, fil
 def test_a_card_without_pairs_needs_an_artefact(monkeypatch, capsys, critic):
     assert drenpa(monkeypatch, "critic", "card", critic) == 1
     assert "--pairs" in capsys.readouterr().err
+
+
+def test_the_cards_pairs_have_the_critiques_that_the_critic_was_measured_with(tmp_path):
+    candidates = (
+        Candidate(id="a", answer="yes", rank=1, note="right"),
+        Candidate(id="b", answer="no", rank=2, note="wrong"),
+    )
+    ranking = Ranking(id="k", record="r", candidates=candidates, split="held_out")
+
+    def corpus_work(folder):
+        records = [Record(id="r", kind="foundation", question="q?", answer="yes")]
+        write_rows(folder / "records.parquet", records)
+        write_rows(folder / "rankings.parquet", [ranking])
+        return {}
+
+    def critic_work(folder):
+        shown = {"ranking": "k", "candidate": "a", "gold": "The answer is right."}
+        (folder / "critiques.jsonl").write_text(json.dumps(shown) + "\n", encoding="utf-8")
+        return {}
+
+    corpus = run_plan(Plan("corpus", "corpus", tmp_path, {}, {}, (), corpus_work))
+    inputs = {"corpus": as_input(corpus)}
+    critic = run_plan(Plan("critic", "critic", tmp_path, {}, inputs, (), critic_work))
+    (pair,) = held_out_pairs(critic.path)
+    assert (pair.critique_a, pair.critique_b) == ("The answer is right.", "wrong")
 
 
 def test_expand_says_what_it_would_cost_and_then_writes_and_queues(
