@@ -260,6 +260,19 @@ def test_what_an_expansion_may_cost_makes_no_other_critic_but_who_writes_it_does
     assert planned(**at).key != planned().key
 
 
+def test_a_local_writer_that_was_retrained_in_its_place_makes_another_critic(planned, tmp_path):
+    for folder in ("writer", "checker"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "weights").write_text("of yesterday")
+    named = {"model": str(tmp_path / "writer"), "checker": str(tmp_path / "checker")}
+    keys = [planned(writer="local", **named).key]
+    for folder in ("writer", "checker"):
+        (tmp_path / folder / "weights").write_text("of today")
+        keys.append(planned(writer="local", **named).key)
+    assert len(set(keys)) == 3
+    assert planned(writer="local", **named).key == keys[-1]
+
+
 def test_a_scorer_without_critiques_pays_for_none(planned):
     assert planned(weight=0.0, writer="openai", model="m").config["expand"] is None
     assert planned(weight=0.0, writer="openai", model="m").key == planned(weight=0.0).key

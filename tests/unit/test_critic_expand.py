@@ -9,15 +9,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
+import torch
 from pydantic import ValidationError
 
-from drenpa.config import ExpandConfig
+from drenpa.config import EngineConfig, ExpandConfig
 from drenpa.core.endpoint import Reply
 from drenpa.core.errors import ArtefactError, ConfigError, ScoringError
 from drenpa.core.knowledge import PROMPT_LANGUAGES
 from drenpa.core.prompts import load_prompt
 from drenpa.core.records import Candidate, Ranking
-from drenpa.critic.cache import ReplyCache
+from drenpa.critic.cache import ReplyCache, key_of
 from drenpa.critic.expand import (
     SLOTS,
     Endpoint,
@@ -172,6 +173,28 @@ def test_a_note_that_a_local_model_has_no_room_for_is_queued_and_the_others_are_
     assert "of the model's 4096" not in short["attempts"][0]["faults"][0]
     assert "of the model's 4096" in long["attempts"][0]["faults"][0]
     assert long["candidate"] == "c1"
+
+
+def test_a_local_model_that_was_retrained_in_its_place_is_asked_anew(tmp_path):
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "weights").write_text("of yesterday")
+    settings = ExpandConfig(writer="local", model=str(model))
+    message = [{"role": "user", "content": "note"}]
+    halved = EngineConfig(dtype="bfloat16")
+    requests = [writers_of(settings, engine)[0].request(message) for engine in (None, halved)]
+    (model / "weights").write_text("of today")
+    requests += [writers_of(settings)[0].request(message)]
+    assert len({key_of(request) for request in requests}) == 3
+    assert requests[2] == writers_of(settings)[0].request(message)
+
+
+def test_a_local_model_runs_as_the_recipes_engine_says(tmp_path, tiny_folder):
+    engine = EngineConfig(device="cpu", dtype="bfloat16")
+    model = str(tiny_folder(max_position_embeddings=4096))
+    writer, _ = writers_of(ExpandConfig(writer="local", model=model, max_tokens=4), engine)
+    expand([ranking(("thin", ""), ("x", "Wrong."))], tmp_path, writer, tries=1)
+    assert writer._policy.language_model.model.dtype == torch.bfloat16
 
 
 def test_the_same_note_on_the_same_answer_is_asked_for_once(tmp_path):

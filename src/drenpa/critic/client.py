@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from threading import Event
 from typing import Any, Protocol
 
+from drenpa.config import EngineConfig
+from drenpa.core.artefacts import model_input
 from drenpa.core.endpoint import (
     ChatClient,
     Endpoint,
@@ -120,17 +123,27 @@ class EndpointWriter:
 class LocalWriter:
     """A model on this machine as a writer; it costs nothing but time."""
 
-    def __init__(self, model: str, *, max_tokens: int = MAX_TOKENS) -> None:
+    def __init__(
+        self, model: str, *, max_tokens: int = MAX_TOKENS, engine: EngineConfig | None = None
+    ) -> None:
         """model: a policy's artefact, a model's folder, or its name; loaded when it is needed."""
         self.name = model
         self.max_tokens = max_tokens
+        self.engine = engine or EngineConfig()
         self._policy: Any = None
 
+    @cached_property
+    def digest(self) -> str:
+        """Which weights these are: what stands at a place may be another model tomorrow."""
+        return model_input(self.name)["digest"]
+
     def request(self, messages: Sequence[dict[str, str]]) -> Request:
-        """Return the conversation and the settings."""
+        """Return the conversation, the weights and the settings."""
         return {
             "at": "this machine",
             "model": self.name,
+            "digest": self.digest,
+            "dtype": self.engine.dtype,
             "messages": list(messages),
             "temperature": 0.0,
             "max_tokens": self.max_tokens,
@@ -151,7 +164,7 @@ class LocalWriter:
         from drenpa.engine.policy import load_policy
 
         if self._policy is None:
-            self._policy = load_policy(self.name)
+            self._policy = load_policy(self.name, engine=self.engine)
         sampling = Sampling(max_new_tokens=self.max_tokens, temperature=0.0)
         texts = [_as_one_turn(request["messages"]) for request in requests]
         refused = self._without_room(texts)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from drenpa.config import ExpandConfig
+from drenpa.config import EngineConfig, ExpandConfig
 from drenpa.core.artefacts import counted, write_text
 from drenpa.core.endpoint import Endpoint, Reply
 from drenpa.core.errors import ScoringError
@@ -105,15 +105,18 @@ class Cost:
     spent: float
 
 
-def writers_of(config: ExpandConfig) -> tuple[Writer, Writer | None]:
+def writers_of(
+    config: ExpandConfig, engine: EngineConfig | None = None
+) -> tuple[Writer, Writer | None]:
     """Return the writer that a recipe names, and the model that checks what it writes.
 
+    engine: how a model on this machine is run.
     raises: ConfigError when a client or a key is missing.
     """
 
     def writer(model: str) -> Writer:
         if config.writer == "local":
-            return LocalWriter(model, max_tokens=config.max_tokens)
+            return LocalWriter(model, max_tokens=config.max_tokens, engine=engine)
         return EndpointWriter(Endpoint.of(config, model=model), max_tokens=config.max_tokens)
 
     return writer(config.model), writer(config.checker) if config.checker else None

@@ -31,6 +31,7 @@ from drenpa.core.artefacts import (
     counted,
     file_input,
     left_out,
+    model_input,
     run_plan,
     write_text,
 )
@@ -143,17 +144,7 @@ def plan_train_critic(
         "critic": config.model_dump(mode="json", exclude={"expand", "prompt", "expand_prompt"}),
         "language": language,
         "prompt": prompt.text,
-        "expand": None
-        if expand is None
-        else {
-            "writer": expand.writer,
-            "model": expand.model,
-            "at": expand.base_url,
-            "prompt": expand_prompt.text,
-            "checker": expand.checker,
-            "tries": expand.tries,
-            "max_tokens": expand.max_tokens,
-        },
+        "expand": None if expand is None else _told_of_expansion(expand, expand_prompt),
         "dtype": engine.dtype,
         "seed": seed,
     }
@@ -173,7 +164,7 @@ def plan_train_critic(
         inputs = {"corpus": as_input(corpus), "model": stands_on}
 
     def work(folder: Path) -> Mapping[str, Any]:
-        examples, origins = _examples(corpus, folder, root, expand_prompt, expand, language)
+        examples, origins = _examples(corpus, folder, root, expand_prompt, expand, language, engine)
         training = _Training(examples, config, settings, engine, backbone, folder, seed, name)
         return {**training.run(), "critiques": origins}
 
@@ -187,6 +178,23 @@ def plan_train_critic(
         work=bounded_as_begun(work),
         distributed=True,
     )
+
+
+def _told_of_expansion(expand: ExpandConfig, prompt: Prompt) -> dict[str, Any]:
+    """Return what of an expansion decides the critiques; of models on this machine the weights."""
+    told = {
+        "writer": expand.writer,
+        "model": expand.model,
+        "at": expand.base_url,
+        "prompt": prompt.text,
+        "checker": expand.checker,
+        "tries": expand.tries,
+        "max_tokens": expand.max_tokens,
+    }
+    if expand.writer == "local":
+        models = [model for model in (expand.model, expand.checker) if model]
+        told["digests"] = [model_input(model)["digest"] for model in models]
+    return told
 
 
 def train_critic(
@@ -203,12 +211,13 @@ def _examples(
     prompt: Prompt,
     expand: ExpandConfig | None,
     language: str,
+    engine: EngineConfig,
 ) -> tuple[Examples, Mapping[str, int]]:
     """Read the rankings with full critiques; under a launcher the first process alone pays."""
     file = folder / SCRATCH / "critiques.json"
     if rank_and_world()[0] == 0:
         questions = {record.id: record.question for record in corpus.rows("records", Record)}
-        writer, checker = (None, None) if expand is None else writers_of(expand)
+        writer, checker = (None, None) if expand is None else writers_of(expand, engine)
         expanded = expand_notes(
             [r for r in corpus.rows("rankings", Ranking) if r.record in questions],
             questions,
