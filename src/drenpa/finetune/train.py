@@ -1,8 +1,10 @@
 """Fine-tune on instructions and on critiques at once, with loss on the assistant's tokens only.
 
 The fine-tuned model can then answer and criticise, which makes it the natural backbone of both the
-policy and the critic. What is saved is a whole model in an ordinary Hugging Face folder: in float32
-where all weights were trained, else in the engine's precision.
+policy and the critic. Critiques are learned as people gave them, and notes where there are none:
+notes are made full for the critic alone, after this stage. What is saved is a whole model in an
+ordinary Hugging Face folder: in float32 where all weights were trained, else in the engine's
+precision.
 """
 
 from __future__ import annotations
