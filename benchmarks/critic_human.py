@@ -235,7 +235,7 @@ class Trial(_Training):
         rows = [read for read, some in zip(reads, likely, strict=True) for _ in some]
         group = self.layout.group(asked, rows, [ids for some in likely for _, ids in some])
         weights = tuple(tuple(weight for weight, _ in some) for some in likely)
-        return Spread(group, example.ranks, (0,) * len(rows), weights)
+        return Spread(group, example.ranks, (0,) * len(rows), (False,) * len(rows), weights)
 
     def loss(self, model: torch.nn.Module, micro: MicroBatch) -> LossSum:
         """P3, of a `Spread`'s answers P2 alone, on the mean over each one's rows."""
