@@ -216,7 +216,7 @@ class Trial(_Training):
             for suffix, answer in zip(whole.group.suffixes, example.answers, strict=True)
         )
         group = replace(whole.group, suffixes=suffixes)
-        return Lesson(group, whole.ranks, (0,) * len(suffixes))
+        return Lesson(group, whole.ranks, (0,) * len(suffixes), (False,) * len(suffixes))
 
     def spread_lesson(self, number: int, epoch: int) -> Spread:
         """Lay a ranking out with the likeliest critiques of each answer; none is learned."""
@@ -235,7 +235,7 @@ class Trial(_Training):
         rows = [read for read, some in zip(reads, likely, strict=True) for _ in some]
         group = self.layout.group(asked, rows, [ids for some in likely for _, ids in some])
         weights = tuple(tuple(weight for weight, _ in some) for some in likely)
-        return Spread(group, example.ranks, (0,) * len(rows), weights)
+        return Spread(group, example.ranks, (0,) * len(rows), (False,) * len(rows), weights)
 
     def loss(self, model: torch.nn.Module, micro: MicroBatch) -> LossSum:
         """P3, of a `Spread`'s answers P2 alone, on the mean over each one's rows."""

@@ -233,7 +233,7 @@ def test_what_timeouts_may_have_cost_counts_for_the_checker_and_in_every_later_r
             with ReplyCache(tmp_path / f"{run % 2}.sqlite") as cache:  # the third is the first's
                 for asked in (writer, checker):
                     with pytest.raises(ScoringError, match=r"max_cost 0\.0065: 0\.0060\d* is"):
-                        ask(asked, requests_of(asked, 1), cache, 1, "notes")
+                        ask(asked, requests_of(asked, 1), cache, 1, "notes", {})
                 assert cache.spent() == pytest.approx(2 * writer.most(requests_of(writer, 1)[0])[2])
         assert server.asked.total() == 2 + 2
 
@@ -255,6 +255,42 @@ def test_a_refusal_ends_the_run_at_once_and_is_told_without_the_key(service):
         send(writer_to(service), 10, at_once=1)
     assert KEY not in str(told.value)
     assert len(service.asked) == 1
+
+
+def test_a_note_that_the_service_refuses_is_queued_by_name_and_the_others_are_written(
+    service, tmp_path
+):
+    notes = ("right, names parts", "right, names the parts", "right since it names parts")
+    candidates = [
+        Candidate(id=f"c{n}", answer=f"The parts, {n}.", rank=n + 1, note=note)
+        for n, note in enumerate(notes)
+    ]
+
+    def expand(*statuses: int):
+        service.statuses += statuses
+        return expand_notes(
+            [Ranking(id="k", record="r", candidates=tuple(candidates))],
+            {"r": "What is it made of?"},
+            load_prompt("expand", "en", slots=SLOTS),
+            writer=writer_to(service, retries=1),
+            journal=tmp_path / "expand.jsonl",
+            concurrency=1,
+        )
+
+    found = expand(200, 400, 200)
+    assert found.origins == {"expanded": 2, "queued": 1}
+    assert found.critiques["k", "c1"] == notes[1]
+    (waiting,) = map(json.loads, (tmp_path / "expand-queue.jsonl").read_text().splitlines())
+    assert (waiting["ranking"], waiting["candidate"]) == ("k", "c1")
+    (attempt,) = waiting["attempts"]
+    (fault,) = attempt["faults"]
+    assert fault.startswith("The model gave no reply: the endpoint answered 400: ")
+    assert KEY not in fault
+    with pytest.raises(ScoringError, match="1 of 1"):
+        expand(500, 500)  # what only fails is no refusal, nor is a key that is not taken
+    with pytest.raises(ScoringError, match="1 of 1"):
+        expand(401)
+    assert expand().origins == {"expanded": 3}  # and a later run asks again
 
 
 def test_a_notebook_whose_loop_runs_already_is_served_too(service):

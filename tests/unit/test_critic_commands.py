@@ -12,8 +12,9 @@ import torch
 from safetensors.torch import save_file
 
 from drenpa.cli import main
+from drenpa.commands.critic_trial import held_out_pairs
 from drenpa.config import CriticConfig, EngineConfig, ExpandConfig, LoraConfig
-from drenpa.core.artefacts import Plan, run_plan, write_rows
+from drenpa.core.artefacts import Plan, as_input, run_plan, write_rows
 from drenpa.core.records import Candidate, Ranking, Record
 from drenpa.critic.model import CriticModel
 from drenpa.critic.score import CriticSettings
@@ -150,6 +151,31 @@ def test_a_card_without_pairs_needs_an_artefact(monkeypatch, capsys, critic):
     assert "--pairs" in capsys.readouterr().err
 
 
+def test_the_cards_pairs_have_the_critiques_that_the_critic_was_measured_with(tmp_path):
+    candidates = (
+        Candidate(id="a", answer="yes", rank=1, note="right"),
+        Candidate(id="b", answer="no", rank=2, note="wrong"),
+    )
+    ranking = Ranking(id="k", record="r", candidates=candidates, split="held_out")
+
+    def corpus_work(folder):
+        records = [Record(id="r", kind="foundation", question="q?", answer="yes")]
+        write_rows(folder / "records.parquet", records)
+        write_rows(folder / "rankings.parquet", [ranking])
+        return {}
+
+    def critic_work(folder):
+        shown = {"ranking": "k", "candidate": "a", "gold": "The answer is right."}
+        (folder / "critiques.jsonl").write_text(json.dumps(shown) + "\n", encoding="utf-8")
+        return {}
+
+    corpus = run_plan(Plan("corpus", "corpus", tmp_path, {}, {}, (), corpus_work))
+    inputs = {"corpus": as_input(corpus)}
+    critic = run_plan(Plan("critic", "critic", tmp_path, {}, inputs, (), critic_work))
+    (pair,) = held_out_pairs(critic.path)
+    assert (pair.critique_a, pair.critique_b) == ("The answer is right.", "wrong")
+
+
 def test_expand_says_what_it_would_cost_and_then_writes_and_queues(
     monkeypatch, capsys, tmp_path, tiny_folder
 ):
@@ -232,6 +258,19 @@ def test_what_an_expansion_may_cost_makes_no_other_critic_but_who_writes_it_does
     assert planned(**at).key != planned(**at, max_tokens=900).key  # fewer notes are cut
     assert planned(**at).key != planned(**at | {"writer": "local"}).key
     assert planned(**at).key != planned().key
+
+
+def test_a_local_writer_that_was_retrained_in_its_place_makes_another_critic(planned, tmp_path):
+    for folder in ("writer", "checker"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "weights").write_text("of yesterday")
+    named = {"model": str(tmp_path / "writer"), "checker": str(tmp_path / "checker")}
+    keys = [planned(writer="local", **named).key]
+    for folder in ("writer", "checker"):
+        (tmp_path / folder / "weights").write_text("of today")
+        keys.append(planned(writer="local", **named).key)
+    assert len(set(keys)) == 3
+    assert planned(writer="local", **named).key == keys[-1]
 
 
 def test_a_scorer_without_critiques_pays_for_none(planned):

@@ -9,15 +9,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
+import torch
 from pydantic import ValidationError
 
-from drenpa.config import ExpandConfig
+from drenpa.config import EngineConfig, ExpandConfig
 from drenpa.core.endpoint import Reply
 from drenpa.core.errors import ArtefactError, ConfigError, ScoringError
 from drenpa.core.knowledge import PROMPT_LANGUAGES
 from drenpa.core.prompts import load_prompt
 from drenpa.core.records import Candidate, Ranking
-from drenpa.critic.cache import ReplyCache
+from drenpa.critic.cache import ReplyCache, key_of
 from drenpa.critic.expand import (
     SLOTS,
     Endpoint,
@@ -37,10 +38,11 @@ def in_full(note: str, turn: int) -> str:
 
 @dataclass
 class FakeWriter:
-    """Satisfies `Writer`: writes out the note it was asked for; fails on the notes named."""
+    """Satisfies `Writer`: writes out the note it was asked for, fails on some, refuses others."""
 
     name: str = "a fake model"
     fails: tuple[str, ...] = ()
+    refuses: tuple[str, ...] = ()
     says: Callable[[str, int], str] = in_full
     asked: list[list[dict[str, str]]] = field(default_factory=list)
     told_spent: list[float] = field(default_factory=list)
@@ -50,18 +52,22 @@ class FakeWriter:
 
     def send(self, requests, keep, *, at_once, spent, lose):
         self.told_spent.append(spent)
-        failed = []
+        failed, refused = [], {}
         for place, request in enumerate(requests):
             text = request["messages"][0]["content"]
             note = text.rpartition("<note>")[2].partition("</note>")[0].strip()
             if note in self.fails:
                 failed.append(note)
                 continue
+            if note in self.refuses:
+                refused[place] = "not this"
+                continue
             self.asked.append(request["messages"])
             turn = len(request["messages"]) // 2
             keep(place, Reply(self.says(note, turn), "stop", 10, 5, 0.25))
         if failed:
             raise ScoringError(f"no reply to {', '.join(failed)}")
+        return refused
 
     def most(self, request):
         return 100, 50, 0.5
@@ -137,6 +143,58 @@ def test_a_failure_keeps_what_was_written_and_the_next_run_asks_for_the_rest(tmp
     found = expand(rows, tmp_path, later)
     assert found.origins == {"expanded": 3}
     assert len(later.asked) == 1
+
+
+@pytest.mark.parametrize("who", ["writer", "checker"])
+def test_a_note_that_is_refused_is_queued_at_once_and_ends_no_run(tmp_path, who):
+    def finds(note, turn):
+        return json.dumps({"unsupported": []})
+
+    writer = FakeWriter(refuses=("wrong",) if who == "writer" else ())
+    refuses = ("wrong",) if who == "checker" else ()
+    checker = FakeWriter(name="a fake checker", says=finds, refuses=refuses)
+    found = expand([ranking(("thin", ""), ("wrong", ""))], tmp_path, writer, checker=checker)
+    assert found.origins == {"expanded": 1, "queued": 1}
+    assert found.critiques["k1", "c1"] == "wrong"
+    (waiting,) = lines(tmp_path / "expand-queue.jsonl")
+    assert (waiting["ranking"], waiting["candidate"]) == ("k1", "c1")
+    (attempt,) = waiting["attempts"]
+    assert attempt["faults"][0].endswith("gave no reply: not this")
+
+
+def test_a_note_that_a_local_model_has_no_room_for_is_queued_and_the_others_are_asked(
+    tmp_path, tiny_folder
+):
+    rows = [ranking(("thin", ""), ("far too long " * 700, ""))]
+    writer = LocalWriter(str(tiny_folder(max_position_embeddings=4096)), max_tokens=4)
+    found = expand(rows, tmp_path, writer, tries=1)
+    assert found.origins == {"queued": 2}  # a model with random weights says nothing that passes
+    short, long = lines(tmp_path / "expand-queue.jsonl")
+    assert "of the model's 4096" not in short["attempts"][0]["faults"][0]
+    assert "of the model's 4096" in long["attempts"][0]["faults"][0]
+    assert long["candidate"] == "c1"
+
+
+def test_a_local_model_that_was_retrained_in_its_place_is_asked_anew(tmp_path):
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "weights").write_text("of yesterday")
+    settings = ExpandConfig(writer="local", model=str(model))
+    message = [{"role": "user", "content": "note"}]
+    halved = EngineConfig(dtype="bfloat16")
+    requests = [writers_of(settings, engine)[0].request(message) for engine in (None, halved)]
+    (model / "weights").write_text("of today")
+    requests += [writers_of(settings)[0].request(message)]
+    assert len({key_of(request) for request in requests}) == 3
+    assert requests[2] == writers_of(settings)[0].request(message)
+
+
+def test_a_local_model_runs_as_the_recipes_engine_says(tmp_path, tiny_folder):
+    engine = EngineConfig(device="cpu", dtype="bfloat16")
+    model = str(tiny_folder(max_position_embeddings=4096))
+    writer, _ = writers_of(ExpandConfig(writer="local", model=model, max_tokens=4), engine)
+    expand([ranking(("thin", ""), ("x", "Wrong."))], tmp_path, writer, tries=1)
+    assert writer._policy.language_model.model.dtype == torch.bfloat16
 
 
 def test_the_same_note_on_the_same_answer_is_asked_for_once(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import timeit
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -90,6 +92,14 @@ def test_names_are_known_in_their_other_forms_and_by_no_capital_at_the_start():
     assert new_names("It ignores DNA and Watson", "it ignores") == ["DNA", "Watson"]
 
 
+def test_a_long_critique_takes_no_more_time_than_its_length():
+    def seconds(count):
+        text = "so Newton and Kepler said. " * count
+        return min(timeit.repeat(lambda: new_names(text, "so"), number=1, repeat=3))
+
+    assert seconds(2400) < 24 * seconds(300)  # what grows with the length is 8, a square 64
+
+
 def test_quotations_and_titles_must_be_the_sources_words():
     assert new_quotations("It says “the Law”.", "the law is") == []
     assert new_quotations("它引用《诗经》和「水」。", "水是什么") == ["诗经"]
@@ -109,6 +119,10 @@ def test_a_critique_made_of_its_sources_has_nothing_new(text):
     assert polarity(text) in (-1, 0, 1)
     if units(text):
         assert unfaithful("q", "a", text, text) == []
+
+
+def test_a_checking_reply_nested_beyond_reading_is_one_that_cannot_be_read():
+    assert unsupported_claims('{"unsupported": ' + "[" * 100_000 + "]" * 100_000 + "}") is None
 
 
 def test_the_checking_models_reply_is_read_or_nothing_is_taken_from_it():

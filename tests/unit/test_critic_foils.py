@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -16,7 +18,7 @@ OTHER = "A morpheme is the smallest piece of language that carries meaning."
 def example(name="wound", best=BEST, language="en"):
     return Example(
         id=name,
-        question="What now?",
+        question=f"What now, {name}?",
         kind="profession",
         language=language,
         candidates=("a", "b", "c"),
@@ -104,3 +106,44 @@ def test_scripts_without_blanks_are_spoiled_too(language, best):
         assert script_ratio(text, language) > 0.5
     assert set(CRITIQUES[language]) == set(FOIL_KINDS)
     assert all(script_ratio(text, language) > 0.5 for text in CRITIQUES[language].values())
+
+
+def test_another_annotators_ranking_of_the_same_question_lends_no_foreign_answer():
+    again = replace(EXAMPLES[0], id="wound-2", question=" what  NOW, wound?")
+    for seed in range(40):
+        spoiled = with_foils(EXAMPLES[0], (EXAMPLES[0], again), 1, randomness(seed))
+        assert spoiled.candidates[-1] != "foil-foreign"
+
+
+@pytest.mark.parametrize(
+    ("answers", "language"),
+    [
+        (("Paris.", "Lyon", "Rome"), "en"),
+        (("Yes, always.", "No, never.", "Hm"), "en"),
+        (("In the morning", "at night", "ah"), "en"),
+        (("清晨", "夜里", "不知"), "zh"),
+        (("ལྷ་ས།", "གཞིས་རྩེ།", "མི་ཤེས།"), "bo"),
+    ],
+)
+def test_a_foil_of_a_short_answer_is_none_of_the_answers_above_the_worst(answers, language):
+    one = replace(EXAMPLES[0], answers=answers, ranks=(1, 2, 3), language=language)
+    other = replace(one, id="other", question="Another?")
+    good = {"".join(filter(str.isalpha, text.casefold())) for text in answers[:2]}
+    for seed in range(60):
+        for text in with_foils(one, (one, other), 2, randomness(seed)).answers[3:]:
+            assert "".join(filter(str.isalpha, text.casefold())) not in good
+            assert text
+
+
+def test_words_that_stood_apart_stand_apart_in_a_foil_of_a_short_answer():
+    one = replace(EXAMPLES[0], answers=("one two", "three four five", "six"), ranks=(1, 2, 3))
+    text = foil("scrambled", one, (), randomness())
+    assert set(text.split()) <= {"one", "two", "three", "four", "five", "six"}
+
+
+def test_an_answer_that_no_kind_can_spoil_gets_no_foil():
+    one = replace(EXAMPLES[0], answers=("A", "B"), ranks=(1, 2), candidates=("a", "b"))
+    one = replace(one, critiques=("Right.", "Wrong."))
+    for seed in range(20):
+        spoiled = with_foils(one, (one,), 2, randomness(seed))
+        assert spoiled.answers[2:] in {(), ("B",), ("B", "B")}

@@ -15,7 +15,7 @@ from drenpa.core.prompts import Prompt, load_prompt
 from drenpa.core.roles import Scorer
 from drenpa.critic.layout import Layout
 from drenpa.critic.model import CriticModel
-from drenpa.critic.score import Critic, CriticSettings, load_critic
+from drenpa.critic.score import REREAD_ROWS, Critic, CriticSettings, load_critic
 from drenpa.engine.adapters import add_adapter, load_backbone, save_adapter
 from drenpa.engine.chat import Chat
 from drenpa.engine.policy import LanguageModel
@@ -74,6 +74,23 @@ def test_rows_that_memory_does_not_hold_are_not_reread(tiny_folder):
     tight = make_critic(tiny_folder(), engine=ENGINE.model_copy(update={"memory_gb": 0.5}))
     with pytest.raises(ConfigError, match=r"one group of 4 rows, \d+ shared"):
         tight.reread(QUESTIONS, ANSWERS, [[()] * len(row) for row in ANSWERS])
+
+
+def test_a_question_with_many_rows_is_reread_in_parts_to_the_same_scores(critic, monkeypatch):
+    answers = [f"answer number {n}" for n in range(REREAD_ROWS * 2 + 3)]
+    critiques = [critic.layout.critique("Good." if n % 2 else "Bad.") for n in range(len(answers))]
+    read, rows = critic.model.read, []
+
+    def counted(groups):
+        rows.append(sum(len(group.suffixes) for group in groups))
+        return read(groups)
+
+    monkeypatch.setattr(critic.model, "read", counted)
+    (found,) = critic.reread(["why?"], [answers], [critiques])
+    assert rows == [REREAD_ROWS, REREAD_ROWS, 3]
+    for place in (0, REREAD_ROWS - 1, REREAD_ROWS, len(answers) - 1):
+        ((alone,),) = critic.reread(["why?"], [[answers[place]]], [[critiques[place]]])
+        assert found[place] == pytest.approx(alone, abs=1e-4)
 
 
 def test_it_tells_how_many_critiques_are_written_where_it_is_asked_to(critic, capsys):

@@ -188,6 +188,35 @@ def test_true_critiques_are_taught_and_a_note_stands_in_for_a_missing_one(traini
     assert all(suffix[-1] == run.layout.end_id for suffix in lesson.group.suffixes)
 
 
+def test_of_a_critique_that_is_cut_no_end_is_taught_and_the_score_is_read_at_one(training):
+    run = training(config(max_critique_tokens=3))
+    stir(run)
+    lesson = run.lesson(0, 0)
+    whole = [run.layout.chat.text(text) for text in run.train_set[0].critiques]
+    assert lesson.cut == tuple(len(ids) > 3 for ids in whole) == (True, True, True)
+    assert lesson.taught == (3, 3, 3)
+    for suffix, ids in zip(lesson.group.suffixes, whole, strict=True):
+        assert suffix[-4:] == (*ids[:3], run.layout.end_id)
+    reading = run.model.read([lesson.group])
+    taught_NT = critic_train._taught(reading.states.mask_NT, lesson.taught, lesson.cut)
+    lengths = reading.states.mask_NT.sum(dim=1).tolist()
+    for row, length in zip(taught_NT, lengths, strict=True):
+        assert row.nonzero().flatten().tolist() == [length - 4, length - 3, length - 2]
+    example = run.train_set[0]
+    given = [[ids[:3] for ids in whole]]
+    again = run.critic.reread([example.question], [example.answers], given)[0]
+    assert reading.scores_N.tolist() == pytest.approx(again, abs=1e-5)
+
+
+def test_how_many_critiques_are_cut_is_told_by_language(corpus, tiny_folder, tmp_path):
+    settings = config(max_critique_tokens=3)
+    summary = train_critic(corpus, tiny_folder(), settings, root=tmp_path, engine=ENGINE).summary
+    assert summary["critiques_cut"] == 15
+    (warning,) = summary["warnings"]
+    assert warning.startswith("15 of 15 critiques in en cut")
+    assert "critic.max_critique_tokens (3)" in warning
+
+
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_own_critiques_are_read_in_their_share_and_never_taught(training, share):
     run = training(config(own_epochs=1, own_share=share))
@@ -311,11 +340,36 @@ def test_all_rankings_of_a_question_fall_under_one_lot(tmp_path, tiny_folder, sh
     assert lots != lots_of(corpus, config(own_epochs=1, **{share: 0.5}), seed=2)
 
 
-def test_what_stands_apart_tells_better_from_worse_and_is_not_watched():
+def test_what_is_watched_and_what_stands_apart_tells_better_from_worse():
     rankings = [(f"{n}", f"Q{n}?", (1, 1) if n < 4 else (1, 2)) for n in range(12)]
-    lots = draw_lots(rankings, config(own_epochs=1, watch_share=0.25, apart_share=1.0), 3)
-    assert len(lots.watched) == 3
-    assert lots.apart == {f"{n}" for n in range(4, 12)} - lots.watched
+    for seed in range(5):
+        lots = draw_lots(rankings, config(own_epochs=1, watch_share=0.25, apart_share=1.0), seed)
+        assert len(lots.watched) == 2
+        assert lots.watched | lots.apart == {f"{n}" for n in range(4, 12)}
+        assert not lots.watched & lots.apart
+
+
+def test_a_share_that_leaves_no_pair_to_train_on_is_refused(tmp_path, tiny_folder):
+    """Three questions with an order and three without: the share takes the three away."""
+    rows = [
+        ranking(
+            word, candidates=[c.model_copy(update={"rank": 1}) for c in ranking(word).candidates]
+        )
+        if n < 3
+        else ranking(word)
+        for n, word in enumerate(WORDS[:6])
+    ]
+    plan = plan_train_critic(
+        corpus_of(tmp_path, rows),
+        tiny_folder(),
+        config(watch_share=0.9),
+        root=tmp_path,
+        engine=ENGINE,
+    )
+    with pytest.raises(
+        ConfigError, match=r"watch_share: 0\.9 .* leaves 0 rankings .* and 3 to watch"
+    ):
+        run_plan(plan)
 
 
 def test_a_share_that_leaves_nothing_to_train_on_or_to_watch_is_refused(training):

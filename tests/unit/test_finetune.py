@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from tests.tiny_run import tiny_rows, write_lines
 
 from drenpa.config import CorpusConfig, EngineConfig, FinetuneConfig, LoraConfig, TrainConfig
-from drenpa.core.artefacts import journal_lines
+from drenpa.core.artefacts import Plan, journal_lines, run_plan, write_rows
 from drenpa.core.errors import DataError
 from drenpa.core.prompts import load_prompt
 from drenpa.core.records import Ranking, Record
@@ -177,6 +177,30 @@ def test_what_a_critic_must_not_have_learned_is_left_out(corpus, model, tmp_path
     assert artefact.summary["samples"] == {"instruction": 3, "critique": 3}
     assert artefact.summary["watched"] == 1
     assert artefact.config["apart"] == sorted(trained[1:3])
+
+
+@pytest.mark.parametrize("how", ["held_out", "watched"])
+def test_a_measured_question_is_not_learned_from_another_record_of_it(corpus, model, tmp_path, how):
+    """Two annotators' records of one question: only the first is ranked."""
+    rankings = corpus.rows("rankings", Ranking)
+    split = {"held_out": "held_out", "watched": "train"}[how]
+    one = next(r for r in rankings if r.split == split)
+    records = corpus.rows("records", Record)
+    first = next(record for record in records if record.id == one.record)
+    again = first.model_copy(update={"id": "again", "question": f" {first.question.upper()}"})
+
+    def work(folder):
+        write_rows(folder / "records.parquet", [*records, again])
+        write_rows(folder / "rankings.parquet", rankings)
+        return {}
+
+    doubled = run_plan(Plan("corpus", "corpus", tmp_path, {}, {}, (), work))
+    settings = {"model": str(model), "engine": ENGINE, "root": tmp_path}
+    settings |= {"watched": [one.id]} if how == "watched" else {}
+    alone, both = (fine_tune(c, config(batch=100), **settings) for c in (corpus, doubled))
+
+    assert both.summary["samples"] == alone.summary["samples"]
+    assert both.summary[how] == alone.summary[how] + 1
 
 
 def test_a_limit_beyond_the_models_context_is_the_context(corpus, tiny_folder, tmp_path):

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from drenpa.config import EngineConfig
-from drenpa.core.artefacts import open_artefact, write_text
+from drenpa.core.artefacts import journal_lines, open_artefact, write_text
 from drenpa.core.errors import ArtefactError, DataError
 from drenpa.core.records import Ranking, Record
 from drenpa.corpus.formats import Faults
@@ -45,6 +45,7 @@ BOUNDS = (
     "95 %",
 )
 PLOT = "reliability.svg"
+CRITIQUES = "critiques.jsonl"  # of a critic's artefact
 DRAW_SEED = 0
 
 
@@ -60,15 +61,19 @@ def read_pairs(path: Path) -> list[Pair]:
 
 
 def held_out_pairs(place: Path) -> list[Pair]:
-    """Return the pairs of the held-out rankings that a critic's artefact was measured on.
+    """Return the pairs of the held-out rankings that a critic's artefact was measured on, with
+    people's critiques as it was measured with them: notes made full, where they were.
 
     raises: ArtefactError when the folder is no critic's artefact or its corpus is gone;
             DataError when nothing was held out.
     """
-    corpus = open_artefact(open_artefact(place, "critic").input_path("corpus"), "corpus")
+    critic = open_artefact(place, "critic")
+    corpus = open_artefact(critic.input_path("corpus"), "corpus")
+    shown = journal_lines(critic.path / CRITIQUES)
+    critiques = {(row["ranking"], row["candidate"]): row["gold"] for row in shown}
     questions = {record.id: record.question for record in corpus.rows("records", Record)}
     rankings = [r for r in corpus.rows("rankings", Ranking) if r.split == "held_out"]
-    pairs = pairs_in_rankings(rankings, questions)
+    pairs = pairs_in_rankings(rankings, questions, critiques)
     if not pairs:
         raise DataError(f"{corpus.path}: no ranking is held out; name a file with --pairs")
     return pairs

@@ -35,7 +35,7 @@ def expand_recipe(recipe: Recipe, *, dry_run: bool, tell: Callable[[str], None])
     )
     from drenpa.pipeline import run_recipe
 
-    writer, checker = writers_of(settings)
+    writer, checker = writers_of(settings, recipe.engine)
     prompt = load_prompt(recipe.critic.expand_prompt, recipe.language, slots=SLOTS)
     corpus = run_recipe(recipe, until="curate", tell=tell)["curate"]
     questions = {record.id: record.question for record in corpus.rows("records", Record)}

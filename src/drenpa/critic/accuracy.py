@@ -84,7 +84,8 @@ def accuracy_of(outcomes: Sequence[Outcome]) -> dict[str, Any]:
 
     accuracy:  share of the decided pairs whose scores stand in the same order; equal scores count
                one half.
-    all_pairs: share of the rankings whose every pair is right.
+    all_pairs: share of the rankings whose every pair is right; a pair without a score is not. A
+               ranking without any scored pair is left out.
     unscored:  pairs left out because an answer has no score.
     Figures that nothing stands behind are None.
     """

@@ -5,11 +5,14 @@ Every reply is handed over the moment it is there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from threading import Event
 from typing import Any, Protocol
 
+from drenpa.config import EngineConfig
+from drenpa.core.artefacts import model_input
 from drenpa.core.endpoint import (
     ChatClient,
     Endpoint,
@@ -19,11 +22,14 @@ from drenpa.core.endpoint import (
     Reply,
     spread,
 )
-from drenpa.core.errors import ScoringError
+from drenpa.core.errors import DataError, ScoringError
 from drenpa.critic.cache import Request
 
 Keep = Callable[[int, Reply], None]
 """Is handed (place among the requests, reply) as replies come in."""
+
+Refused = Mapping[int, str]
+"""Why a request will never get a reply, though others may: by its place among the requests."""
 
 MAX_TOKENS = 300
 LOCAL_ROWS = 8
@@ -40,12 +46,13 @@ class Writer(Protocol):
 
     def send(
         self, requests: Sequence[Request], keep: Keep, *, at_once: int, spent: float, lose: Lose
-    ) -> None:
+    ) -> Refused:
         """Ask, and hand every reply to `keep` as it comes.
 
-        spent:  what was spent before, of the sum that may be.
-        lose:   is handed what each try may have cost that brought no reply, from any thread.
-        raises: ScoringError when some requests could not be answered; what was is kept.
+        spent:   what was spent before, of the sum that may be.
+        lose:    is handed what each try may have cost that brought no reply, from any thread.
+        returns: the requests that were refused, each for itself.
+        raises:  ScoringError when others could not be answered; what was is kept.
         """
         ...
 
@@ -76,7 +83,7 @@ class EndpointWriter:
 
     def send(
         self, requests: Sequence[Request], keep: Keep, *, at_once: int, spent: float, lose: Lose
-    ) -> None:
+    ) -> Refused:
         """Ask the service; see `Writer.send`."""
         purse = Purse(self.endpoint.max_cost, spent, lose)
         over = Event()
@@ -92,19 +99,21 @@ class EndpointWriter:
                     over.set()
                 return fault
 
-        faults = []
+        faults, refused = [], {}
         for place, found in spread(asked, requests, max(1, at_once)):
             if isinstance(found, Reply):
                 keep(place, replace(found, text=found.text.strip()))
+            elif _of_this_request_alone(found):
+                refused[place] = _told(found)
             else:
                 faults.append(found)
         if faults:
             told = next((fault for fault in faults if fault.for_all), faults[0])
-            why = f"{told}: {told.said}" if told.said else str(told)
             raise ScoringError(
                 f"{self.name} left {len(faults)} of {len(requests)} requests without a reply "
-                f"({why}); what it wrote is kept and not paid for again: run again to go on"
+                f"({_told(told)}); what it wrote is kept and not paid for again: run again to go on"
             )
+        return refused
 
     def most(self, request: Request) -> tuple[int, int, float]:
         """Return the most input tokens, output tokens and money that a request may take."""
@@ -114,17 +123,27 @@ class EndpointWriter:
 class LocalWriter:
     """A model on this machine as a writer; it costs nothing but time."""
 
-    def __init__(self, model: str, *, max_tokens: int = MAX_TOKENS) -> None:
+    def __init__(
+        self, model: str, *, max_tokens: int = MAX_TOKENS, engine: EngineConfig | None = None
+    ) -> None:
         """model: a policy's artefact, a model's folder, or its name; loaded when it is needed."""
         self.name = model
         self.max_tokens = max_tokens
+        self.engine = engine or EngineConfig()
         self._policy: Any = None
 
+    @cached_property
+    def digest(self) -> str:
+        """Which weights these are: what stands at a place may be another model tomorrow."""
+        return model_input(self.name)["digest"]
+
     def request(self, messages: Sequence[dict[str, str]]) -> Request:
-        """Return the conversation and the settings."""
+        """Return the conversation, the weights and the settings."""
         return {
             "at": "this machine",
             "model": self.name,
+            "digest": self.digest,
+            "dtype": self.engine.dtype,
             "messages": list(messages),
             "temperature": 0.0,
             "max_tokens": self.max_tokens,
@@ -138,26 +157,52 @@ class LocalWriter:
         at_once: int,  # noqa: ARG002
         spent: float,  # noqa: ARG002
         lose: Lose,  # noqa: ARG002
-    ) -> None:
-        """Write the replies, some rows at a time."""
+    ) -> Refused:
+        """Write the replies, some rows at a time; what the model has no room for is refused."""
         from drenpa.core.roles import Sampling
         from drenpa.engine.loop import in_chunks
         from drenpa.engine.policy import load_policy
 
         if self._policy is None:
-            self._policy = load_policy(self.name)
+            self._policy = load_policy(self.name, engine=self.engine)
         sampling = Sampling(max_new_tokens=self.max_tokens, temperature=0.0)
-        for part in in_chunks(list(enumerate(requests)), LOCAL_ROWS):
-            texts = [_as_one_turn(request["messages"]) for _, request in part]
-            self._policy.check_room(texts, self.max_tokens)
-            drafts = self._policy.generate(texts, group=1, sampling=sampling)
-            for (place, _), (draft,) in zip(part, drafts, strict=True):
+        texts = [_as_one_turn(request["messages"]) for request in requests]
+        refused = self._without_room(texts)
+        places = [place for place in range(len(texts)) if place not in refused]
+        for part in in_chunks(places, LOCAL_ROWS):
+            asked = [texts[place] for place in part]
+            drafts = self._policy.generate(asked, group=1, sampling=sampling)
+            for place, (draft,) in zip(part, drafts, strict=True):
                 keep(place, Reply(draft.text.strip(), draft.finish))
+        return refused
+
+    def _without_room(self, texts: Sequence[str]) -> dict[int, str]:
+        """Say of each text that leaves no room for a reply how much there is."""
+        refused = {}
+        for place, text in enumerate(texts):
+            try:
+                self._policy.check_room([text], self.max_tokens)
+            except DataError as fault:
+                refused[place] = str(fault)
+        return refused
 
     def most(self, request: Request) -> tuple[int, int, float]:
         """Return the most tokens that a request may take; no money."""
         text = _as_one_turn(request["messages"])
         return len(text.encode()), self.max_tokens, 0.0
+
+
+def _of_this_request_alone(fault: EndpointError) -> bool:
+    """Whether the service refused what was asked, rather than failed, or refused whoever asks.
+
+    A refusal has the service's status behind it. What was tried until the retries ran out, or was
+    not asked at all, has none.
+    """
+    return not fault.for_all and hasattr(fault.__context__, "status_code")
+
+
+def _told(fault: EndpointError) -> str:
+    return f"{fault}: {fault.said}" if fault.said else str(fault)
 
 
 def _as_one_turn(messages: Sequence[dict[str, str]]) -> str:

@@ -2,7 +2,8 @@
 
 A strong model writes each note out under a strict instruction. What it writes must pass the
 faithfulness gate: a critique that says more than its sources goes back with what is wrong, and
-after some tries the note is queued for a person and stands in as it is. Every reply is kept under
+after some tries the note is queued for a person and stands in as it is; so is one that the model's
+service refuses to look at, or that leaves the model no room. Every reply is kept under
 the whole request, so that a broken run, or another one with the same rankings, pays for nothing
 twice. Without a writer the note itself is the critique. All of it is counted and told.
 """
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from drenpa.config import ExpandConfig
+from drenpa.config import EngineConfig, ExpandConfig
 from drenpa.core.artefacts import counted, write_text
 from drenpa.core.endpoint import Endpoint, Reply
 from drenpa.core.errors import ScoringError
@@ -40,7 +41,7 @@ def queue_of(journal: Path) -> Path:
 
 Origin = Literal["given", "expanded", "note", "queued", "none"]
 """Where a critique comes from: the file, a model, the person's own note (no writer), the note
-because nothing that the model wrote was faithful to it, or nowhere."""
+because nothing that the model wrote was faithful to it or it wrote nothing, or nowhere."""
 
 Place = tuple[str, str]
 """A ranking's id and a candidate's."""
@@ -67,6 +68,7 @@ class Expansion:
 
     attempts: request key, raw reply and its faults, in order; the last one was taken if it has no
               fault.
+    refused:  whether the last one was refused, so that nothing more is asked.
     """
 
     place: Place
@@ -76,6 +78,7 @@ class Expansion:
     messages: list[dict[str, str]]
     attempts: list[dict[str, object]] = field(default_factory=list)
     critique: str = ""
+    refused: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,15 +105,18 @@ class Cost:
     spent: float
 
 
-def writers_of(config: ExpandConfig) -> tuple[Writer, Writer | None]:
+def writers_of(
+    config: ExpandConfig, engine: EngineConfig | None = None
+) -> tuple[Writer, Writer | None]:
     """Return the writer that a recipe names, and the model that checks what it writes.
 
+    engine: how a model on this machine is run.
     raises: ConfigError when a client or a key is missing.
     """
 
     def writer(model: str) -> Writer:
         if config.writer == "local":
-            return LocalWriter(model, max_tokens=config.max_tokens)
+            return LocalWriter(model, max_tokens=config.max_tokens, engine=engine)
         return EndpointWriter(Endpoint.of(config, model=model), max_tokens=config.max_tokens)
 
     return writer(config.model), writer(config.checker) if config.checker else None
@@ -203,7 +209,11 @@ def cost_of_expansion(
 
 @dataclass(frozen=True)
 class _Gate:
-    """Asks, looks at what came, and asks again."""
+    """Asks, looks at what came, and asks again.
+
+    refused: why a request got no reply and will get none, by its key. It is not kept: a later run
+             asks once more.
+    """
 
     writer: Writer
     checker: Writer | None
@@ -211,6 +221,7 @@ class _Gate:
     check: Prompt
     tries: int
     concurrency: int
+    refused: dict[str, str] = field(default_factory=dict)
 
     def expand(self, expansions: Sequence[Expansion], cache: ReplyCache) -> None:
         """Fill in the critiques; those left empty had no faithful reply.
@@ -225,7 +236,7 @@ class _Gate:
                 ):
                     requests = [request for who, request in missing if who is asked]
                     if asked is not None and requests:
-                        ask(asked, requests, cache, self.concurrency, label)
+                        ask(asked, requests, cache, self.concurrency, label, self.refused)
         finally:
             for expansion in expansions:
                 self._follow(expansion, cache)
@@ -235,11 +246,13 @@ class _Gate:
 
         returns: whose reply to what is missing; None when nothing more is to be asked.
         """
-        while not e.critique and len(e.attempts) < self.tries:
+        while not e.critique and not e.refused and len(e.attempts) < self.tries:
             request = self.writer.request(e.messages)
             reply = cache.get(request)
             if reply is None:
-                return self.writer, request
+                if not self._refuses(e, request, "", "The model gave no reply"):
+                    return self.writer, request
+                continue
             faults = unfaithful(e.question, e.answer, e.note, reply.text)
             if reply.finish == "length":
                 faults.append("The critique was cut off; it is too long.")
@@ -247,7 +260,10 @@ class _Gate:
                 check = self._check(self.checker, e, reply)
                 found = cache.get(check)
                 if found is None:
-                    return self.checker, check
+                    told = "The checking model gave no reply"
+                    if not self._refuses(e, check, reply.text, told):
+                        return self.checker, check
+                    continue
                 faults = _objections(found)
             e.attempts.append({"key": key_of(request), "raw": reply.text, "faults": faults})
             if not faults:
@@ -259,6 +275,15 @@ class _Gate:
                 {"role": "user", "content": self.retry.fill({"faults": told})},
             ]
         return None
+
+    def _refuses(self, e: Expansion, request: Request, raw: str, told: str) -> bool:
+        """Note on an expansion that a request was refused, if it was."""
+        key = key_of(request)
+        e.refused = key in self.refused
+        if e.refused:
+            faults = [f"{told}: {self.refused[key]}"]
+            e.attempts.append({"key": key, "raw": raw, "faults": faults})
+        return e.refused
 
     def _check(self, checker: Writer, e: Expansion, reply: Reply) -> Request:
         """The request to the second model about what has no fault yet."""
@@ -276,31 +301,36 @@ def _objections(reply: Reply) -> list[str]:
 
 
 def ask(
-    writer: Writer, requests: Sequence[Request], cache: ReplyCache, at_once: int, label: str
-) -> list[Reply]:
-    """Return a reply to each request, from the cache or else from the writer; equal requests are
-    asked once.
+    writer: Writer,
+    requests: Sequence[Request],
+    cache: ReplyCache,
+    at_once: int,
+    label: str,
+    refused: dict[str, str],
+) -> None:
+    """Bring a reply to each request into the cache, where it is not; equal requests are asked once.
 
-    raises: ScoringError when some could not be answered; those that were are in the cache.
+    refused: is given why a request will get none, by its key.
+    raises:  ScoringError when some could not be answered; those that were are in the cache.
     """
     missing = {key_of(request): request for request in requests if cache.get(request) is None}
-    if missing:
-        asked = list(missing.values())
-        with track(label, len(asked)) as progress:
+    if not missing:
+        return
+    asked = list(missing.values())
+    with track(label, len(asked)) as progress:
 
-            def keep(place: int, reply: Reply) -> None:
-                cache.put(asked[place], reply)
-                progress.advance()
+        def keep(place: int, reply: Reply) -> None:
+            cache.put(asked[place], reply)
+            progress.advance()
 
-            writer.send(asked, keep, at_once=at_once, spent=cache.spent(), lose=cache.lose)
-    found = [cache.get(request) for request in requests]
-    replies = [reply for reply in found if reply is not None]
-    if len(replies) < len(found):
+        found = writer.send(asked, keep, at_once=at_once, spent=cache.spent(), lose=cache.lose)
+    refused |= {key_of(asked[place]): why for place, why in found.items()}
+    left = [key for key, request in missing.items() if cache.get(request) is None]
+    if lost := set(left) - refused.keys():
         raise ScoringError(
-            f"{writer.name} left {len(found) - len(replies)} of {len(found)} requests without a "
-            "reply; what it wrote is kept: run again to go on"
+            f"{writer.name} left {len(lost)} of {len(asked)} requests without a reply; what it "
+            "wrote is kept: run again to go on"
         )
-    return replies
 
 
 def _wanted(

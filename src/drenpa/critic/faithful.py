@@ -58,6 +58,7 @@ _QUOTED = re.compile(
     r"“([^”]{1,120})”|\"([^\"]{1,120})\"|«([^»]+)»|「([^」]+)」|『([^』]+)』|《([^》]+)》"
 )
 _SENTENCE_START = re.compile(r"(?:^|[.!?:;…\n]['\"’”»)]*\s+|[-*•]\s+|\d\.\s+|[\"“«(]\s*)$")
+_LOOK_BACK = 64  # signs before a word in which a sentence's start is looked for
 _ORDINARY = FUNCTION_UNITS["en"] | {
     *("i'm", "i'd", "i've", "i'll", "ok", "ai", "firstly", "secondly", "thirdly", "lastly"),
     *("first", "second", "third", "however", "therefore", "also"),
@@ -175,7 +176,8 @@ def new_names(text: str, sources: str) -> list[str]:
         if script_of(word[0]) != "LATIN" or not word[0].isupper() or len(word) < 2:
             continue
         shouted = word.isupper() and len(word) > 1
-        if not shouted and _SENTENCE_START.search(text[: match.start()]):
+        before = text[max(0, match.start() - _LOOK_BACK) : match.start()]
+        if not shouted and _SENTENCE_START.search(before):
             continue
         bare = _singular(word)
         if bare not in known and bare not in _ORDINARY:
@@ -285,7 +287,7 @@ def unsupported_claims(reply: str) -> list[str] | None:
     start, end = reply.find("{"), reply.rfind("}")
     try:
         found = json.loads(reply[start : end + 1])["unsupported"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     if not isinstance(found, list) or not all(isinstance(claim, str) for claim in found):
         return None

@@ -8,7 +8,7 @@ ties with the worst answer of its ranking, since only against the better ones is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import replace
 from typing import Literal, get_args
 
@@ -16,6 +16,7 @@ import torch
 
 from drenpa.core.text import script_ratio, units
 from drenpa.critic.examples import Example
+from drenpa.critic.lots import folded
 
 FoilKind = Literal["cut", "scrambled", "looping", "foreign"]
 FOIL_KINDS: tuple[FoilKind, ...] = get_args(FoilKind)
@@ -43,32 +44,57 @@ CRITIQUES: dict[str, dict[FoilKind, str]] = {
 """What a critique of each foil says, since all foils of a kind fail alike. Other languages: en."""
 
 
+UNSPACED = ("zh", "bo")
+"""Languages whose script puts no blanks between words."""
+
+
 def with_foils(
     example: Example, others: Sequence[Example], count: int, generator: torch.Generator
 ) -> Example:
     """Return the example with `count` foils of its best answer behind its own answers.
 
-    others: where foreign answers and foreign words are taken from; of the example's language, if
-            there are any.
+    Where no kind of foil spoils an answer (one of a single letter, say), there are fewer.
+
+    others: where foreign answers are taken from: those to other questions, in the example's
+            language.
     """
+    fair = {_bare(answer) for answer in _above_the_worst(example)}
+    strangers = [
+        other
+        for other in others
+        if other.language == example.language and folded(other.question) != folded(example.question)
+    ]
+    spoiled = example
     for _ in range(count):
-        example = _with_one(example, others, generator)
-    return example
+        spoiled = _with_one(spoiled, example, strangers, fair, generator)
+    return spoiled
 
 
-def _with_one(example: Example, others: Sequence[Example], generator: torch.Generator) -> Example:
-    kind = FOIL_KINDS[_below(len(FOIL_KINDS), generator)]
-    strangers = [o for o in others if o.id != example.id and o.language == example.language]
-    if kind == "foreign" and not strangers:
-        kind = "cut"
-    critiques = CRITIQUES.get(example.language, CRITIQUES["en"])
-    return replace(
-        example,
-        candidates=(*example.candidates, f"foil-{kind}"),
-        answers=(*example.answers, foil(kind, example, strangers, generator)),
-        ranks=(*example.ranks, max(example.ranks)),
-        critiques=(*example.critiques, critiques[kind]),
-    )
+def _with_one(
+    spoiled: Example,
+    example: Example,
+    strangers: Sequence[Example],
+    fair: Set[str],
+    generator: torch.Generator,
+) -> Example:
+    """Add a foil of a kind drawn by lot, or of the next kind that gives none of the `fair` answers
+    again; none where all do."""
+    drawn = _below(len(FOIL_KINDS), generator)
+    for kind in (*FOIL_KINDS[drawn:], *FOIL_KINDS[:drawn]):
+        if kind == "foreign" and not strangers:
+            continue
+        text = foil(kind, example, strangers, generator)
+        if not text or _bare(text) in fair:
+            continue
+        critiques = CRITIQUES.get(example.language, CRITIQUES["en"])
+        return replace(
+            spoiled,
+            candidates=(*spoiled.candidates, f"foil-{kind}"),
+            answers=(*spoiled.answers, text),
+            ranks=(*spoiled.ranks, max(example.ranks)),
+            critiques=(*spoiled.critiques, critiques[kind]),
+        )
+    return spoiled
 
 
 def foil(
@@ -87,7 +113,7 @@ def foil(
     if kind == "cut":
         share = (1 + float(torch.rand((), generator=generator))) / 3
         return best[: max(1, round(share * len(best)))].rstrip()
-    spaced = len(best.split()) > 3
+    spaced = len(best.split()) > 3 or not any(script_ratio(best, code) > 0.5 for code in UNSPACED)
     joint = " " if spaced else "་" if script_ratio(best, "bo") > 0.5 else ""
     answers = [_words(answer, spaced) for answer in example.answers]
     length = max(len(words) for words in answers)
@@ -101,6 +127,18 @@ def foil(
 
 def _best(example: Example) -> str:
     return example.answers[example.ranks.index(min(example.ranks))]
+
+
+def _above_the_worst(example: Example) -> list[str]:
+    """Return the answers that a foil stands below."""
+    worst = max(example.ranks)
+    ranked = zip(example.answers, example.ranks, strict=True)
+    return [answer for answer, rank in ranked if rank < worst]
+
+
+def _bare(text: str) -> str:
+    """Return what of an answer is compared: its words, without case, blanks and signs."""
+    return "".join(units(text)) or "".join(text.casefold().split())
 
 
 def _words(text: str, spaced: bool) -> list[str]:

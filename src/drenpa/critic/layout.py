@@ -83,6 +83,10 @@ class Layout:
         """Return a critique's ids, cut at the end where it is longer than critiques may be."""
         return self.chat.text(text)[: self.max_critique_tokens]
 
+    def whole(self, text: str) -> bool:
+        """Return whether a critique is no longer than critiques may be."""
+        return len(self.chat.text(text)) <= self.max_critique_tokens
+
     def group(
         self, asked: Asked, answers: Sequence[Read], critiques: Sequence[Sequence[int]]
     ) -> PrefixGroup:

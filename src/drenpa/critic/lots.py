@@ -31,8 +31,8 @@ class Lots:
 def draw_lots(
     rankings: Iterable[tuple[str, str, Sequence[int]]], config: CriticConfig, seed: int
 ) -> Lots:
-    """Draw the shares of the questions; those stand apart that tell a better from a worse answer,
-    and of a scorer that writes nothing none does.
+    """Draw the shares of the questions that tell a better from a worse answer, since no others
+    measure or teach the head anything; of a scorer that writes nothing none stands apart.
 
     rankings: each one's id, question and ranks.
     """
@@ -53,7 +53,7 @@ def draw_lots(
     def rankings_of(questions: Iterable[str]) -> frozenset[str]:
         return frozenset(ranking for question in questions for ranking in by_question[question])
 
-    watched = drawn(by_question, config.watch_share, "watched")
+    watched = drawn(telling, config.watch_share, "watched")
     share = config.apart_share if config.critique_weight > 0 else 0.0
     apart = drawn(telling - watched, share, "apart")
     return Lots(rankings_of(watched), rankings_of(apart))

@@ -57,20 +57,31 @@ class Pair(Row):
         return self.answer_a if self.preferred == "b" else self.answer_b
 
 
-def pairs_in_rankings(rankings: Sequence[Ranking], questions: Mapping[str, str]) -> list[Pair]:
+def pairs_in_rankings(
+    rankings: Sequence[Ranking],
+    questions: Mapping[str, str],
+    critiques: Mapping[tuple[str, str], str] | None = None,
+) -> list[Pair]:
     """Return every pair of unequal rank, the better answer first; those furthest apart come first
-    within their ranking. A note stands in for a critique that is missing.
+    within their ranking.
 
     questions: record id to question; rankings of other records are passed over.
+    critiques: (ranking id, candidate id) to the critique that a critic was measured with. Of others
+               the person's own is taken, and a note stands in for one that is missing.
     """
+    known = critiques or {}
+
+    def critique(ranking: Ranking, candidate: Candidate) -> str:
+        return known.get((ranking.id, candidate.id), candidate.critique or candidate.note)
+
     return [
         Pair(
             question=questions[ranking.record],
             answer_a=better.answer,
             answer_b=worse.answer,
             preferred="a",
-            critique_a=better.critique or better.note,
-            critique_b=worse.critique or worse.note,
+            critique_a=critique(ranking, better),
+            critique_b=critique(ranking, worse),
         )
         for ranking in rankings
         if ranking.record in questions

@@ -165,16 +165,17 @@ class Critic:
     ) -> list[list[float]]:
         """Return [Q][G] scores that the answers get with the given critiques, as token ids.
 
-        An empty critique is none: the score is read right after the cue.
+        An empty critique is none: the score is read right after the cue. However many rows a
+        question has, no more than `REREAD_ROWS` are read at once.
 
-        raises: ConfigError when memory does not hold one question's rows.
+        raises: ConfigError when memory does not hold one question's rows, or so many of them.
         """
         scores = [[math.nan] * len(row) for row in answers]
         places: list[tuple[int, int]] = []
         groups: list[PrefixGroup] = []
         for number, asked, reads in self._readable(questions, answers):
             places += [(number, place) for place in range(len(reads))]
-            groups.append(self.layout.group(asked, reads, critiques[number]))
+            groups += _parts(self.layout.group(asked, reads, critiques[number]))
         together = self._together(groups)
         with self._working():
             found = [
@@ -212,6 +213,13 @@ class Critic:
             matrix_precision(self.engine, self.model.head.weight.device),
         ):
             yield
+
+
+def _parts(group: PrefixGroup) -> list[PrefixGroup]:
+    """Cut a question's rows into groups of at most `REREAD_ROWS`."""
+    return [
+        PrefixGroup(group.prefix, tuple(rows)) for rows in in_chunks(group.suffixes, REREAD_ROWS)
+    ]
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,10 @@ from drenpa.core.artefacts import (
     Artefact,
     Plan,
     as_input,
+    counted,
     file_input,
     left_out,
+    model_input,
     run_plan,
     write_text,
 )
@@ -84,13 +86,16 @@ class Lesson:
     """One ranking as it is trained on.
 
     group: a row per answer, closed by the end token.
-    taught: per row, how many of its last tokens are a true critique with its end token; 0 where the
-            critique is the critic's own or there is none.
+    taught: per row, how many tokens of a true critique are learned, its end token among them; 0
+            where the critique is the critic's own or there is none.
+    cut: per row, whether a true critique was cut to what critiques may have: the end token after
+         it is read for the score and not learned, since the critique does not end there.
     """
 
     group: PrefixGroup
     ranks: tuple[int, ...]
     taught: tuple[int, ...]
+    cut: tuple[bool, ...]
 
 
 @dataclass(frozen=True)
@@ -139,17 +144,7 @@ def plan_train_critic(
         "critic": config.model_dump(mode="json", exclude={"expand", "prompt", "expand_prompt"}),
         "language": language,
         "prompt": prompt.text,
-        "expand": None
-        if expand is None
-        else {
-            "writer": expand.writer,
-            "model": expand.model,
-            "at": expand.base_url,
-            "prompt": expand_prompt.text,
-            "checker": expand.checker,
-            "tries": expand.tries,
-            "max_tokens": expand.max_tokens,
-        },
+        "expand": None if expand is None else _told_of_expansion(expand, expand_prompt),
         "dtype": engine.dtype,
         "seed": seed,
     }
@@ -169,7 +164,7 @@ def plan_train_critic(
         inputs = {"corpus": as_input(corpus), "model": stands_on}
 
     def work(folder: Path) -> Mapping[str, Any]:
-        examples, origins = _examples(corpus, folder, root, expand_prompt, expand, language)
+        examples, origins = _examples(corpus, folder, root, expand_prompt, expand, language, engine)
         training = _Training(examples, config, settings, engine, backbone, folder, seed, name)
         return {**training.run(), "critiques": origins}
 
@@ -183,6 +178,23 @@ def plan_train_critic(
         work=bounded_as_begun(work),
         distributed=True,
     )
+
+
+def _told_of_expansion(expand: ExpandConfig, prompt: Prompt) -> dict[str, Any]:
+    """Return what of an expansion decides the critiques; of models on this machine the weights."""
+    told = {
+        "writer": expand.writer,
+        "model": expand.model,
+        "at": expand.base_url,
+        "prompt": prompt.text,
+        "checker": expand.checker,
+        "tries": expand.tries,
+        "max_tokens": expand.max_tokens,
+    }
+    if expand.writer == "local":
+        models = [model for model in (expand.model, expand.checker) if model]
+        told["digests"] = [model_input(model)["digest"] for model in models]
+    return told
 
 
 def train_critic(
@@ -199,12 +211,13 @@ def _examples(
     prompt: Prompt,
     expand: ExpandConfig | None,
     language: str,
+    engine: EngineConfig,
 ) -> tuple[Examples, Mapping[str, int]]:
     """Read the rankings with full critiques; under a launcher the first process alone pays."""
     file = folder / SCRATCH / "critiques.json"
     if rank_and_world()[0] == 0:
         questions = {record.id: record.question for record in corpus.rows("records", Record)}
-        writer, checker = (None, None) if expand is None else writers_of(expand)
+        writer, checker = (None, None) if expand is None else writers_of(expand, engine)
         expanded = expand_notes(
             [r for r in corpus.rows("rankings", Ranking) if r.record in questions],
             questions,
@@ -276,12 +289,21 @@ class _Training:
                 f"{name}.train.max_length: no question leaves room for an answer and a critique in "
                 f"{settings.max_length} tokens; raise it, or take a model with a longer context"
             )
-        if not self.train_set or (config.watch_share > 0 and not self.watched):
+        if not _telling(fitting):
             raise ConfigError(
-                f"{name}.watch_share: {config.watch_share:g} of {len(fitting)} questions leaves "
-                f"{len(self.train_set)} to train on and {len(self.watched)} to watch; neither may "
-                "be none"
+                f"{name}.train.max_length: no ranking that tells a better from a worse answer "
+                f"leaves room for an answer and a critique in {room} tokens; raise it, or take a "
+                "model with a longer context"
             )
+        learned, watched = _telling(self.train_set), _telling(self.watched)
+        if not learned or (config.watch_share > 0 and not watched):
+            raise ConfigError(
+                f"{name}.watch_share: {config.watch_share:g} of the questions leaves {learned} "
+                f"rankings that tell a better from a worse answer to train on and {watched} to "
+                "watch; neither may be none: change the share or rank more questions"
+            )
+        self.critiques_cut = self._critiques_cut()
+        self.warnings += self._told_of_cut()
         self.fitting = micro_batch_limit(network, engine, self._extent(), config.batch)
         self.schedule = self.scheduled()
         self._own: tuple[int, list[dict[int, tuple[int, ...]]]] = (-1, [])
@@ -308,6 +330,28 @@ class _Training:
                 "may be none"
             )
         return Schedule(taught, tuple(apart), self.config.batch, self.config.epochs, own_epochs)
+
+    def _critiques_cut(self) -> list[str]:
+        """Return the language of every critique to train on that is longer than critiques may be;
+        none for a scorer that reads none."""
+        if not self.settings.writes:
+            return []
+        return [
+            example.language
+            for example in self.train_set
+            for text in example.critiques
+            if not self.layout.whole(text)
+        ]
+
+    def _told_of_cut(self) -> list[str]:
+        """Say for the summary how many critiques of each language were cut."""
+        known = counted(e.language for e in self.train_set for text in e.critiques if text)
+        return [
+            f"{count} of {known[language]} critiques in {language} cut, so that no end of theirs "
+            f"is learned: longer than {self.name}.max_critique_tokens "
+            f"({self.settings.max_critique_tokens})"
+            for language, count in counted(self.critiques_cut).items()
+        ]
 
     @property
     def used(self) -> Source:
@@ -362,6 +406,7 @@ class _Training:
             "too_long": self.too_long,
             "warnings": self.warnings,
             "cut": sum(not read.whole for read in reads),
+            "critiques_cut": len(self.critiques_cut),
             "watched": len(self.watched),
             "steps": len(history),
             "epochs": epochs,
@@ -382,7 +427,11 @@ class _Training:
         score = score_loss(scores_QK, ranks_QK, margin=self.config.rank_margin)
         critique = score.new_zeros(())
         if self.settings.writes:
-            taught_NT = _last(reading.states.mask_NT, [n for x in micro.lessons for n in x.taught])
+            taught_NT = _taught(
+                reading.states.mask_NT,
+                [n for x in micro.lessons for n in x.taught],
+                [cut for x in micro.lessons for cut in x.cut],
+            )
             logprobs_NT = model.critique_logprobs(reading.states, taught_NT)
             critique = critique_loss(logprobs_NT, taught_NT[:, 1:])
         loss = critic_loss(
@@ -441,10 +490,14 @@ class _Training:
             bare = self.by_lot(example, self.config.bare_share, "bare", epoch, number)
             replaced = dict.fromkeys(bare, ())
         learned = number not in self.schedule.apart
-        taught = [len(ids) + 1 if ids and learned else 0 for ids in critiques]
+        cut = [not self.layout.whole(text) for text in example.critiques]
+        taught = [
+            len(ids) + (not short) if ids and learned else 0
+            for ids, short in zip(critiques, cut, strict=True)
+        ]
         for place, ids in replaced.items():
-            critiques[place], taught[place] = ids, 0
-        return Lesson(self.layout.group(asked, reads, critiques), ranks, tuple(taught))
+            critiques[place], taught[place], cut[place] = ids, 0, False
+        return Lesson(self.layout.group(asked, reads, critiques), ranks, tuple(taught), tuple(cut))
 
     def example(self, number: int, epoch: int) -> Example:
         """Return a ranking with the epoch's foils."""
@@ -597,14 +650,21 @@ def _shown(
     ]
 
 
+def _telling(examples: Sequence[Example]) -> int:
+    """Count the rankings that tell a better from a worse answer."""
+    return sum(len(set(example.ranks)) > 1 for example in examples)
+
+
 def _ranks(rows: Sequence[Sequence[int]]) -> Tensor:
     """Return [Q, K] ranks, shorter rankings padded with 0."""
     return nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True)
 
 
-def _last(mask_NT: Tensor, counts: Sequence[int]) -> Tensor:
-    """Return [N, T] true on the last `counts` of each row's real tokens."""
-    lengths_N1 = mask_NT.sum(dim=1, keepdim=True)
+def _taught(mask_NT: Tensor, counts: Sequence[int], cut: Sequence[bool]) -> Tensor:
+    """Return [N, T] true on the last `counts` of each row's real tokens; of a row whose critique is
+    `cut`, on the last ones before its end token."""
     counts_N1 = torch.tensor(counts, device=mask_NT.device).unsqueeze(1)
+    cut_N1 = torch.tensor(cut, device=mask_NT.device).unsqueeze(1)
+    ends_N1 = mask_NT.sum(dim=1, keepdim=True) - cut_N1.long()
     columns_T = torch.arange(mask_NT.shape[1], device=mask_NT.device)
-    return mask_NT & (columns_T >= lengths_N1 - counts_N1)
+    return mask_NT & (columns_T >= ends_N1 - counts_N1) & (columns_T < ends_N1)

@@ -1,8 +1,10 @@
 """Fine-tune on instructions and on critiques at once, with loss on the assistant's tokens only.
 
 The fine-tuned model can then answer and criticise, which makes it the natural backbone of both the
-policy and the critic. What is saved is a whole model in an ordinary Hugging Face folder: in float32
-where all weights were trained, else in the engine's precision.
+policy and the critic. Critiques are learned as people gave them, and notes where there are none:
+notes are made full for the critic alone, after this stage. What is saved is a whole model in an
+ordinary Hugging Face folder: in float32 where all weights were trained, else in the engine's
+precision.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from drenpa.core.artefacts import Artefact, Plan, as_input, counted, file_input,
 from drenpa.core.errors import DataError
 from drenpa.core.prompts import load_prompt
 from drenpa.core.records import Ranking, Record
+from drenpa.core.text import units
 from drenpa.engine.adapters import (
     add_adapter,
     in_float32,
@@ -246,18 +249,21 @@ def _samples(
     """Encode the corpus; rows longer than the limit are left out and counted.
 
     The questions on which the critic is measured, at the end or between its epochs, are left out
-    too: the model learned here is its backbone, and a record's answer may stand among the
-    candidates. So are the critiques of the rankings that stand apart in its training.
+    too, in whichever records and rankings they stand: the model learned here is its backbone, and a
+    record's answer may stand among the candidates. So are the critiques of the rankings that stand
+    apart in its training.
     """
     records = corpus.rows("records", Record)
     rankings = corpus.rows("rankings", Ranking)
     questions = {record.id: record.question for record in records}
-    held_out = {ranking.record for ranking in rankings if ranking.split == "held_out"}
-    measured = held_out | {ranking.record for ranking in rankings if ranking.id in watched}
+    asked = {record.id: _compared(record.question) for record in records}
+    held_out = {asked[r.record] for r in rankings if r.split == "held_out" and r.record in asked}
+    watch = {asked[r.record] for r in rankings if r.id in watched and r.record in asked} - held_out
+    measured = held_out | watch
     languages = {record.id: record.language for record in records}
     encoded: list[Encoded] = []
     for record in records:
-        if record.answer is None or record.id in measured:
+        if record.answer is None or asked[record.id] in measured:
             continue
         given = chat.prompt([Message("system", instruction), Message("user", record.question)])
         said = (*chat.text(record.answer), chat.end_id)
@@ -267,7 +273,7 @@ def _samples(
         chat, load_prompt(critique_prompt, language, slots=("question", "answer"))
     )
     for ranking in rankings:
-        if ranking.split != "train" or ranking.id in watched or ranking.id in apart:
+        if ranking.split != "train" or ranking.id in apart or asked[ranking.record] in measured:
             continue
         for candidate in ranking.candidates:
             text = candidate.critique or candidate.note
@@ -294,9 +300,18 @@ def _samples(
             f"longer than {limit} tokens, the smaller of finetune.train.max_length and the "
             "model's context",
         ),
-        "held_out": len(held_out),
-        "watched": len(measured - held_out),
+        "held_out": sum(question in held_out for question in asked.values()),
+        "watched": sum(question in watch for question in asked.values()),
     }
+
+
+def _compared(question: str) -> str:
+    """Return what of a question is compared: its words, without case, blanks and signs.
+
+    >>> _compared("What  is rain?") == _compared("what is rain")
+    True
+    """
+    return " ".join(units(question)) or " ".join(question.split())
 
 
 def _some(rows: Sequence[Encoded], share: float, seed: int) -> list[Encoded]:
