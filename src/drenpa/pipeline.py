@@ -216,6 +216,20 @@ def newest_memory(place: Path) -> Artefact:
     return _newest(place, "memory")
 
 
+def past_memory(recipe: Recipe, place: str) -> Artefact:
+    """Return the memory of a former run that a recipe carries on.
+
+    raises: ConfigError when the place is the recipe's own run, whose memory would be another after
+            each; ArtefactError when there is none.
+    """
+    if Path(place).resolve().is_relative_to(recipe.folder.resolve()):
+        raise ConfigError(
+            f"memory.past: {place} is this recipe's own run; name a former run's folder, and give "
+            "this recipe another `name` or `out`"
+        )
+    return newest_memory(Path(place))
+
+
 def _newest(folder: Path, kind: Literal["policy", "memory"]) -> Artefact:
     found = [artefact for artefact in finished(folder) if artefact.kind == kind]
     if not found:
@@ -393,7 +407,7 @@ def _select(recipe: Recipe, config: MemoryConfig) -> Step:
 
         settings = _probing(recipe, SELECT)
         if config.past:
-            past = newest_memory(Path(config.past))
+            past = past_memory(recipe, config.past)
             return plan_update(past, made["curate"], recipe.model, config, **settings)
         return plan_select(made["curate"], recipe.model, config, **settings)
 

@@ -92,6 +92,13 @@ def test_a_former_memory_that_is_not_there_is_told_before_anything_is_trained(tm
         run_recipe(made, until="memory", tell=lambda line: None)
 
 
+def test_a_run_does_not_carry_on_its_own_memory(tmp_path):
+    own = recipe(memory={"past": f"{tmp_path}/x/../run"}, out=str(tmp_path / "run"))
+    (select,) = (step for step in steps_of(own) if step.name == "memory-select")
+    with pytest.raises(ConfigError, match="own run; name a former run's folder"):
+        select.plan({})
+
+
 def test_a_recipe_without_strategies_recalls_with_the_fine_tuned_model():
     assert names(recipe(memory={}))[-5:] == [
         *("memory-update-sft", "benchmark-base", "benchmark-sft", "benchmark-sft+recall", "report")
