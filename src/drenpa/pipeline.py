@@ -249,13 +249,29 @@ def memory_of(policy: Artefact) -> Artefact | None:
 
 def recall_settings(memory: Artefact) -> RecallConfig:
     """Return how a memory was last asked by a benchmark beside it; the defaults if by none."""
+    asked = _last_recall(memory)
+    return RecallConfig() if asked is None else RecallConfig.model_validate(asked["recall"])
+
+
+def recall_language(memory: Artefact, policy: Artefact) -> str:
+    """Return the language of the prompt that shows passages: that of the last benchmark beside a
+    memory that asked it, or else the one that its policy was trained under."""
+    told = [_last_recall(memory) or {}, policy.config]
+    try:
+        told.append(open_artefact(policy.input_path("backbone")).config)
+    except ArtefactError:  # it was trained upon nothing of ours, or that is gone
+        pass
+    return next((str(config["language"]) for config in told if config.get("language")), "en")
+
+
+def _last_recall(memory: Artefact) -> Mapping[str, Any] | None:
     told = [
-        artefact.config["recall"]
+        artefact.config
         for artefact in finished(memory.path.parent)
         if artefact.inputs.get("memory", {}).get("digest") == memory.digest
         and "recall" in artefact.config
     ]
-    return RecallConfig.model_validate(told[-1]) if told else RecallConfig()
+    return told[-1] if told else None
 
 
 _NOTHING: dict[StageName, str] = {
