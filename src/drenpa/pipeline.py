@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -257,10 +258,8 @@ def recall_language(memory: Artefact, policy: Artefact) -> str:
     """Return the language of the prompt that shows passages: that of the last benchmark beside a
     memory that asked it, or else the one that its policy was trained under."""
     told = [_last_recall(memory) or {}, policy.config]
-    try:
+    with suppress(ArtefactError):  # it was trained upon nothing of ours, or that is gone
         told.append(open_artefact(policy.input_path("backbone")).config)
-    except ArtefactError:  # it was trained upon nothing of ours, or that is gone
-        pass
     return next((str(config["language"]) for config in told if config.get("language")), "en")
 
 
