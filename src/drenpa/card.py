@@ -32,12 +32,15 @@ class Weights:
     form:  `merged` or `adapter`.
     base:  for an adapter, the model it goes over.
     note:  what there is to say of rounding; "" when nothing.
+    takes_system: whether the chat template has a place for a system message; where it has none,
+           the instruction stands before the user's first words.
     """
 
     form: str
     dtype: str
     base: str
     note: str
+    takes_system: bool = True
 
 
 @dataclass(frozen=True)
@@ -236,7 +239,8 @@ def _opening(story: Story, weights: Weights) -> Iterator[str]:
 
 def _usage(story: Story, weights: Weights) -> Iterator[str]:
     yield "## How to ask it\n"
-    yield "It was trained and tested under this instruction, given as the system message:\n"
+    given = "given as the system message" if weights.takes_system else _BEFORE
+    yield f"It was trained and tested under this instruction, {given}:\n"
     yield "\n".join(f"> {line}" for line in story.instruction.splitlines() or ["(none)"]) + "\n"
     if weights.form == "adapter":
         loader, imports = (
@@ -255,8 +259,7 @@ folder = "."  # this folder
 tokenizer = AutoTokenizer.from_pretrained(folder)
 model = {loader}.from_pretrained(folder)
 messages = [
-    {{"role": "system", "content": {story.instruction!r}}},
-    {{"role": "user", "content": "Your question"}},
+{_turns(story.instruction, weights.takes_system)}
 ]
 inputs = tokenizer.apply_chat_template(
     messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
@@ -265,6 +268,23 @@ output = model.generate(**inputs, max_new_tokens=256, do_sample=False)
 print(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
 ```
 """
+
+
+_BEFORE = (
+    "before the question and apart from it by an empty line, since the chat template has no place "
+    "for a system message"
+)
+
+
+def _turns(instruction: str, takes_system: bool) -> str:
+    """The lines of the snippet that say what the model is told, as drenpa told it."""
+    if takes_system:
+        return (
+            f'    {{"role": "system", "content": {instruction!r}}},\n'
+            '    {"role": "user", "content": "Your question"},'
+        )
+    before = f"{instruction}\n\n" if instruction else ""
+    return f'    {{"role": "user", "content": {before!r} "Your question"}},'
 
 
 def _training(story: Story) -> Iterator[str]:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import pytest
 import torch
 import yaml
+from tests.tiny import CHATML
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from drenpa.config import EngineConfig, LoraConfig
@@ -29,7 +30,7 @@ from drenpa.core.knowledge import DIMENSIONS
 from drenpa.core.records import Record
 from drenpa.engine.adapters import add_adapter, load_backbone, save_adapter
 from drenpa.engine.policy import load_policy
-from drenpa.export import export_policy
+from drenpa.export import _tell_transformers_4, export_policy
 
 # peft asks transformers for a property that transformers has deprecated.
 pytestmark = pytest.mark.filterwarnings(
@@ -293,6 +294,45 @@ def test_the_code_in_the_card_runs_and_gives_the_policys_answer(
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == drenpa_answer(run.policy)
+
+
+NO_SYSTEM = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}" + CHATML
+)
+
+
+@pytest.mark.parametrize("form", ["merged", "adapter"])
+@pytest.mark.parametrize("template", [None, NO_SYSTEM])
+def test_the_code_in_the_card_asks_as_drenpa_did_whatever_the_template(
+    tmp_path: Path, tiny_folder: Callable[..., Path], form: Any, template: str | None
+) -> None:
+    run = Run(tmp_path / "run", tiny_folder(template=template))
+    folder = export_policy(run.policy, tmp_path / "out", form)
+    page = (folder / "README.md").read_text()
+    assert ("given as the system message" in page) == (template is None)
+    code = page.split("```python\n")[1].split("```")[0].replace("Your question", QUESTION)
+    told: dict[str, Any] = {}
+    exec(code.split("inputs =")[0].replace('"."', repr(str(folder))), told)  # noqa: S102
+    asked = told["tokenizer"].apply_chat_template(
+        told["messages"], add_generation_prompt=True, return_dict=False
+    )
+    policy = load_policy(run.policy, engine=ENGINE, instruction=INSTRUCTION)
+    assert tuple(asked) == policy.prompt_ids(QUESTION)
+
+
+def test_the_share_of_a_head_that_is_turned_is_said_in_the_words_of_transformers_4(
+    tmp_path: Path, tiny_folder: Callable[..., Path]
+) -> None:
+    run = Run(tmp_path / "run", tiny_folder())
+    folder = export_policy(run.finetuned, tmp_path / "out")
+    config = folder / "config.json"
+    rope = {"rope_type": "yarn", "factor": 2.0, "rope_theta": 77.0, "partial_rotary_factor": 0.5}
+    config.write_text(json.dumps({"rope_parameters": rope}))
+    _tell_transformers_4(folder)
+    stored = json.loads(config.read_text())
+    assert (stored["rope_theta"], stored["partial_rotary_factor"]) == (77.0, 0.5)
+    assert stored["rope_scaling"] == {"rope_type": "yarn", "factor": 2.0}
+    assert stored["rope_parameters"] == rope
 
 
 def test_what_transformers_4_would_take_a_default_for_is_said_in_its_words(

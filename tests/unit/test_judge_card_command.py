@@ -30,5 +30,5 @@ def test_two_members_of_one_name_have_a_card_each(recipe: Recipe, tmp_path: Path
 
 
 def test_a_panel_is_not_compared_with_one_older_card(recipe: Recipe, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--against .* is a panel of 2; take one of its members"):
+    with pytest.raises(ConfigError, match=r"--against .* is a panel of 2; take one of its members"):
         write_judge_cards(recipe, tmp_path / "cards", questions=1, against=tmp_path)
