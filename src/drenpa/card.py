@@ -78,11 +78,18 @@ class Story:
     @property
     def model(self) -> str:
         """The name of the model it began as; of a folder, its last part."""
+        return self.named or Path(str(self.steps[0].config.get("model", ""))).name
+
+    @property
+    def named(self) -> str:
+        """The name under which others can have the model it began as; "" for a folder or a file
+        of this machine."""
         source = str(self.steps[0].config.get("model", ""))
-        is_name = source in WHEEL_MODELS or (
-            source.count("/") == 1 and not source.startswith((".", "/", "~"))
-        )
-        return source if is_name else Path(source).name
+        stored = Path(self.steps[0].inputs.get("model", {}).get("path", ""))
+        kept = f"models--{source.replace('/', '--')}"  # as the hub's cache calls its folder
+        from_hub = kept in stored.parts or str(stored) == source
+        is_id = source.count("/") == 1 and not source.startswith("/")
+        return source if source in WHEEL_MODELS or (is_id and from_hub) else ""
 
     @property
     def licence(self) -> str:
@@ -208,9 +215,10 @@ def _front_matter(story: Story) -> str:
     entries: dict[str, Any] = {
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
-        "base_model": story.model,
         "tags": ["drenpa"],
     }
+    if story.named:
+        entries["base_model"] = story.named
     if story.licence:
         entries["license"] = story.licence.lower()
     if languages:
@@ -414,6 +422,8 @@ def _judged(policy: Artefact, report: Path | None) -> Judged | None:
         if verdicts is None or verdicts.kind != "verdicts":
             continue
         if verdicts.inputs.get("policy", {}).get("digest") != policy.digest:
+            continue
+        if "memory" in verdicts.inputs:  # what it answered with passages before it
             continue
         strategy, model = str(verdicts.config["strategy"]), verdicts.config["model"]
         cells = json.loads((page.path / TABLE).read_text(encoding="utf-8"))
