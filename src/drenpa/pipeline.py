@@ -221,14 +221,41 @@ def past_memory(recipe: Recipe, place: str) -> Artefact:
     """Return the memory of a former run that a recipe carries on.
 
     raises: ConfigError when the place is the recipe's own run, whose memory would be another after
-            each; ArtefactError when there is none.
+            each, or holds no memory.
     """
     if Path(place).resolve().is_relative_to(recipe.folder.resolve()):
         raise ConfigError(
             f"memory.past: {place} is this recipe's own run; name a former run's folder, and give "
             "this recipe another `name` or `out`"
         )
-    return newest_memory(Path(place))
+    try:
+        return newest_memory(Path(place))
+    except ArtefactError as error:
+        raise ConfigError(f"memory.past: {error}") from error
+
+
+def trained_on(memory: Artefact) -> tuple[list[Artefact], list[str]]:
+    """Return the corpora that a memory and those before it were made from, the last one first, and
+    a line about each that is not there any more."""
+    found: dict[str, Artefact] = {}
+    lost: list[str] = []
+    older: Artefact | None = memory
+    while older is not None:
+        one, older = older, None
+        for name in ("corpus", "memory"):
+            try:
+                made = open_artefact(one.input_path(name)) if name in one.inputs else None
+            except ArtefactError as error:
+                lost.append(
+                    f"what the model of memory.past was trained on before is not all known, and "
+                    f"may stand in the benchmark: {error}"
+                )
+                continue
+            if name == "memory":
+                older = made
+            elif made is not None:
+                found.setdefault(made.digest, made)
+    return list(found.values()), lost
 
 
 def _newest(folder: Path, kind: Literal["policy", "memory"]) -> Artefact:
@@ -381,7 +408,13 @@ def _curate(recipe: Recipe) -> Step:
     def plan(_made: Mapping[str, Artefact]) -> Plan:
         from drenpa.corpus.curate import plan_curate
 
-        return plan_curate(recipe.corpus, root=recipe.folder, seed=recipe.seed)
+        past: list[Artefact] = []
+        lost: list[str] = []
+        if recipe.memory is not None and recipe.memory.past:
+            past, lost = trained_on(past_memory(recipe, recipe.memory.past))
+        return plan_curate(
+            recipe.corpus, root=recipe.folder, seed=recipe.seed, past=past, lost=lost
+        )
 
     return Step("curate", "curate", (), plan)
 
