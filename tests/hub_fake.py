@@ -35,7 +35,7 @@ class FakeHub:
         self._may()
         if self.repos.get(repo_id, {}).get("repo_type") != repo_type:
             raise OSError(f"404: no {repo_type} {repo_id}")
-        shutil.copytree(self.root / repo_id, local_dir)
+        shutil.copytree(self.root / repo_id, local_dir, dirs_exist_ok=True)
         return local_dir
 
     def _may(self) -> None:

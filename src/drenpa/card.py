@@ -32,12 +32,15 @@ class Weights:
     form:  `merged` or `adapter`.
     base:  for an adapter, the model it goes over.
     note:  what there is to say of rounding; "" when nothing.
+    takes_system: whether the chat template has a place for a system message; where it has none,
+           the instruction stands before the user's first words.
     """
 
     form: str
     dtype: str
     base: str
     note: str
+    takes_system: bool = True
 
 
 @dataclass(frozen=True)
@@ -75,11 +78,18 @@ class Story:
     @property
     def model(self) -> str:
         """The name of the model it began as; of a folder, its last part."""
+        return self.named or Path(str(self.steps[0].config.get("model", ""))).name
+
+    @property
+    def named(self) -> str:
+        """The name under which others can have the model it began as; "" for a folder or a file
+        of this machine."""
         source = str(self.steps[0].config.get("model", ""))
-        is_name = source in WHEEL_MODELS or (
-            source.count("/") == 1 and not source.startswith((".", "/", "~"))
-        )
-        return source if is_name else Path(source).name
+        stored = Path(self.steps[0].inputs.get("model", {}).get("path", ""))
+        kept = f"models--{source.replace('/', '--')}"  # as the hub's cache calls its folder
+        from_hub = kept in stored.parts or str(stored) == source
+        is_id = source.count("/") == 1 and not source.startswith("/")
+        return source if source in WHEEL_MODELS or (is_id and from_hub) else ""
 
     @property
     def licence(self) -> str:
@@ -205,9 +215,10 @@ def _front_matter(story: Story) -> str:
     entries: dict[str, Any] = {
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
-        "base_model": story.model,
         "tags": ["drenpa"],
     }
+    if story.named:
+        entries["base_model"] = story.named
     if story.licence:
         entries["license"] = story.licence.lower()
     if languages:
@@ -236,7 +247,8 @@ def _opening(story: Story, weights: Weights) -> Iterator[str]:
 
 def _usage(story: Story, weights: Weights) -> Iterator[str]:
     yield "## How to ask it\n"
-    yield "It was trained and tested under this instruction, given as the system message:\n"
+    given = "given as the system message" if weights.takes_system else _BEFORE
+    yield f"It was trained and tested under this instruction, {given}:\n"
     yield "\n".join(f"> {line}" for line in story.instruction.splitlines() or ["(none)"]) + "\n"
     if weights.form == "adapter":
         loader, imports = (
@@ -255,8 +267,7 @@ folder = "."  # this folder
 tokenizer = AutoTokenizer.from_pretrained(folder)
 model = {loader}.from_pretrained(folder)
 messages = [
-    {{"role": "system", "content": {story.instruction!r}}},
-    {{"role": "user", "content": "Your question"}},
+{_turns(story.instruction, weights.takes_system)}
 ]
 inputs = tokenizer.apply_chat_template(
     messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
@@ -265,6 +276,23 @@ output = model.generate(**inputs, max_new_tokens=256, do_sample=False)
 print(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
 ```
 """
+
+
+_BEFORE = (
+    "before the question and apart from it by an empty line, since the chat template has no place "
+    "for a system message"
+)
+
+
+def _turns(instruction: str, takes_system: bool) -> str:
+    """The lines of the snippet that say what the model is told, as drenpa told it."""
+    if takes_system:
+        return (
+            f'    {{"role": "system", "content": {instruction!r}}},\n'
+            '    {"role": "user", "content": "Your question"},'
+        )
+    before = f"{instruction}\n\n" if instruction else ""
+    return f'    {{"role": "user", "content": {before!r} "Your question"}},'
 
 
 def _training(story: Story) -> Iterator[str]:
@@ -394,6 +422,8 @@ def _judged(policy: Artefact, report: Path | None) -> Judged | None:
         if verdicts is None or verdicts.kind != "verdicts":
             continue
         if verdicts.inputs.get("policy", {}).get("digest") != policy.digest:
+            continue
+        if "memory" in verdicts.inputs:  # what it answered with passages before it
             continue
         strategy, model = str(verdicts.config["strategy"]), verdicts.config["model"]
         cells = json.loads((page.path / TABLE).read_text(encoding="utf-8"))

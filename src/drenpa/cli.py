@@ -389,7 +389,14 @@ def chat(
     if question is None:
         print("Ask; an empty line ends.", file=sys.stderr)
     questions = iter(_asked, "") if question is None else [question]
-    talk(policy, questions, temperature=temperature, language=language, with_memory=memory)
+    talk(
+        policy,
+        questions,
+        temperature=temperature,
+        language=language,
+        with_memory=memory,
+        go_on=question is None,
+    )
 
 
 @app.command()

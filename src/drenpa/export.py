@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,12 +29,13 @@ from drenpa.core.artefacts import (
 )
 from drenpa.core.errors import ArtefactError
 from drenpa.engine.adapters import load_adapter, merge_adapter
+from drenpa.engine.chat import FALLBACK_TEMPLATE, Chat
 from drenpa.engine.models import Dtype, load_model, load_tokenizer
 from drenpa.engine.policy import model_folders
 
 Form = Literal["merged", "adapter"]
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
-CARD = "README.md"
+CARD, TOKENIZER = "README.md", "tokenizer_config.json"
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,8 @@ def export_policy(
             else:
                 rounding = _write_merged(backbone, adapter, part, dtype)
                 weights = Weights("merged", *_told(part, rounding))
+            chat = _write_template(part, backbone)
+            weights = replace(weights, takes_system=chat.takes_system)
             _tell_transformers_4(part)
             _write_card(part, story, weights)
     except OSError as error:
@@ -142,20 +145,36 @@ def _write_merged(
     return rounding
 
 
+def _write_template(part: Path, backbone: Path) -> Chat:
+    """Write the chat template under which a policy was trained whose tokenizer brings none.
+
+    returns: how the exported folder is talked to.
+    """
+    own = (part / TOKENIZER).is_file()
+    chat = Chat(load_tokenizer(part if own else backbone))
+    if own and not chat.has_template:
+        write_text(part / "chat_template.jinja", FALLBACK_TEMPLATE)
+    return chat
+
+
+_ROPE = ("rope_theta", "partial_rotary_factor")
+
+
 def _tell_transformers_4(part: Path) -> None:
     """Say in the words of transformers 4 too what it would else take a default for, in silence.
 
-    Version 5 writes the rotary base under `rope_parameters`, where 4 does not look and takes
-    10,000, and names a tokenizer class that 4 does not know. Version 5 reads both spellings.
+    Version 5 writes the rotary base, and the share of a head that is turned, under
+    `rope_parameters`, where 4 does not look and takes 10,000 and the family's own share; and it
+    names a tokenizer class that 4 does not know. Version 5 reads both spellings.
     """
-    config, tokenizer = part / "config.json", part / "tokenizer_config.json"
+    config, tokenizer = part / "config.json", part / TOKENIZER
     if config.is_file():
         entries = json.loads(config.read_text(encoding="utf-8"))
         rope = entries.get("rope_parameters") or {}
-        if "rope_theta" in rope and "rope_theta" not in entries:
-            told = {"rope_theta": rope["rope_theta"]}
-            if rope.get("rope_type", "default") != "default":
-                told["rope_scaling"] = {k: v for k, v in rope.items() if k != "rope_theta"}
+        told = {key: rope[key] for key in _ROPE if key in rope and key not in entries}
+        if "rope_theta" in told and rope.get("rope_type", "default") != "default":
+            told["rope_scaling"] = {k: v for k, v in rope.items() if k not in _ROPE}
+        if told:
             write_text(config, json.dumps(entries | told, indent=2, ensure_ascii=False) + "\n")
     if tokenizer.is_file():
         entries = json.loads(tokenizer.read_text(encoding="utf-8"))

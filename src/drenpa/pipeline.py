@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -217,6 +218,47 @@ def newest_memory(place: Path) -> Artefact:
     return _newest(place, "memory")
 
 
+def past_memory(recipe: Recipe, place: str) -> Artefact:
+    """Return the memory of a former run that a recipe carries on.
+
+    raises: ConfigError when the place is the recipe's own run, whose memory would be another after
+            each, or holds no memory.
+    """
+    if Path(place).resolve().is_relative_to(recipe.folder.resolve()):
+        raise ConfigError(
+            f"memory.past: {place} is this recipe's own run; name a former run's folder, and give "
+            "this recipe another `name` or `out`"
+        )
+    try:
+        return newest_memory(Path(place))
+    except ArtefactError as error:
+        raise ConfigError(f"memory.past: {error}") from error
+
+
+def trained_on(memory: Artefact) -> tuple[list[Artefact], list[str]]:
+    """Return the corpora that a memory and those before it were made from, the last one first, and
+    a line about each that is not there any more."""
+    found: dict[str, Artefact] = {}
+    lost: list[str] = []
+    older: Artefact | None = memory
+    while older is not None:
+        one, older = older, None
+        for name in ("corpus", "memory"):
+            try:
+                made = open_artefact(one.input_path(name)) if name in one.inputs else None
+            except ArtefactError as error:
+                lost.append(
+                    f"what the model of memory.past was trained on before is not all known, and "
+                    f"may stand in the benchmark: {error}"
+                )
+                continue
+            if name == "memory":
+                older = made
+            elif made is not None:
+                found.setdefault(made.digest, made)
+    return list(found.values()), lost
+
+
 def _newest(folder: Path, kind: Literal["policy", "memory"]) -> Artefact:
     found = [artefact for artefact in finished(folder) if artefact.kind == kind]
     if not found:
@@ -236,13 +278,27 @@ def memory_of(policy: Artefact) -> Artefact | None:
 
 def recall_settings(memory: Artefact) -> RecallConfig:
     """Return how a memory was last asked by a benchmark beside it; the defaults if by none."""
+    asked = _last_recall(memory)
+    return RecallConfig() if asked is None else RecallConfig.model_validate(asked["recall"])
+
+
+def recall_language(memory: Artefact, policy: Artefact) -> str:
+    """Return the language of the prompt that shows passages: that of the last benchmark beside a
+    memory that asked it, or else the one that its policy was trained under."""
+    told = [_last_recall(memory) or {}, policy.config]
+    with suppress(ArtefactError):  # it was trained upon nothing of ours, or that is gone
+        told.append(open_artefact(policy.input_path("backbone")).config)
+    return next((str(config["language"]) for config in told if config.get("language")), "en")
+
+
+def _last_recall(memory: Artefact) -> Mapping[str, Any] | None:
     told = [
-        artefact.config["recall"]
+        artefact.config
         for artefact in finished(memory.path.parent)
         if artefact.inputs.get("memory", {}).get("digest") == memory.digest
         and "recall" in artefact.config
     ]
-    return RecallConfig.model_validate(told[-1]) if told else RecallConfig()
+    return told[-1] if told else None
 
 
 _NOTHING: dict[StageName, str] = {
@@ -353,7 +409,13 @@ def _curate(recipe: Recipe) -> Step:
     def plan(_made: Mapping[str, Artefact]) -> Plan:
         from drenpa.corpus.curate import plan_curate
 
-        return plan_curate(recipe.corpus, root=recipe.folder, seed=recipe.seed)
+        past: list[Artefact] = []
+        lost: list[str] = []
+        if recipe.memory is not None and recipe.memory.past:
+            past, lost = trained_on(past_memory(recipe, recipe.memory.past))
+        return plan_curate(
+            recipe.corpus, root=recipe.folder, seed=recipe.seed, past=past, lost=lost
+        )
 
     return Step("curate", "curate", (), plan)
 
@@ -394,7 +456,7 @@ def _select(recipe: Recipe, config: MemoryConfig) -> Step:
 
         settings = _probing(recipe, SELECT)
         if config.past:
-            past = newest_memory(Path(config.past))
+            past = past_memory(recipe, config.past)
             return plan_update(past, made["curate"], recipe.model, config, **settings)
         return plan_select(made["curate"], recipe.model, config, **settings)
 

@@ -52,9 +52,9 @@ def _checks(recipe: Recipe, stages: frozenset[str], fetch: bool) -> Iterator[Che
     if stages & {"finetune", "memory", "reinforce"}:
         yield "answer_prompt", partial(load_prompt, recipe.answer_prompt, recipe.language)
     if "memory" in stages and recipe.memory is not None and recipe.memory.past:
-        from drenpa.pipeline import newest_memory
+        from drenpa.pipeline import past_memory
 
-        yield "memory.past", partial(newest_memory, Path(recipe.memory.past))
+        yield "memory.past", partial(past_memory, recipe, recipe.memory.past)
     if "reinforce" in stages and recipe.engine.sampler == "vllm":
         from drenpa.engine.vllm_generator import import_vllm
 

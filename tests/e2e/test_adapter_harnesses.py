@@ -216,7 +216,7 @@ def test_opencompass_shows_the_cells(bench: Bench, endpoint: Endpoint, tmp_path:
     assert_read_back(bench, out, tmp_path / "run")
     first = next(out.rglob("results/recorded/bees-profession.json"))
     with pytest.raises(DataError, match="4 of 6 questions have no answer"):
-        read_results(bench, first, tmp_path / "run", strategy="a part", model="recorded")
+        read_results(bench, first, tmp_path / "run", strategy="a-part", model="recorded")
 
 
 def install_wheel(python: str, scratch: Path) -> None:

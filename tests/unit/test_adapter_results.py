@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from drenpa.adapters.scoring import Mark
 from drenpa.cli import app
 from drenpa.config import Recipe
 from drenpa.core.artefacts import Plan, open_artefact, run_plan, write_rows
-from drenpa.core.errors import ArtefactError, DataError
+from drenpa.core.errors import ArtefactError, ConfigError, DataError
 from drenpa.core.knowledge import DIMENSIONS, KINDS
 from drenpa.core.records import Record, Verdict
 from drenpa.pipeline import pooled_report
@@ -135,6 +135,73 @@ def test_missing_and_strange_answers_are_refused(bench: Bench, tmp_path: Path) -
         read_results(bench, tmp_path / "bench", tmp_path / "run", strategy="s", model="m")
 
 
+def test_a_recipe_whose_name_begins_alike_lends_no_results(bench: Bench, tmp_path: Path) -> None:
+    out = lm_eval_output(tmp_path / "out", "2026-11-22T10-00-00.1")
+    for file in [*(out / "m").iterdir()]:
+        for other in ("bees_b", "bees_foundation", "bees_foundation_x"):
+            twin = file.name.replace("bees", other, 1)
+            (out / "m" / twin).write_text(file.read_text().replace("f-hive", "foreign"))
+    read_results(bench, out, tmp_path / "run", strategy="theirs", model="m")
+    out = opencompass_output(tmp_path / "oc", "20261122_100000")
+    (out / "20261122_100000" / "results" / "m" / "bees-b-foundation.json").write_text("{}")
+    read_results(bench, out, tmp_path / "run", strategy="ours", model="m")
+
+
+def test_an_answer_that_stands_twice_is_refused(bench: Bench, tmp_path: Path) -> None:
+    out = lm_eval_output(tmp_path / "out", "t_1", [*MARKS, MARKS[0]])
+    with pytest.raises(DataError, match="answer 0 to 'f-hive' stands 2 times; name the results"):
+        read_results(bench, out, tmp_path / "run", strategy="s", model="m")
+
+
+@pytest.mark.parametrize("name", ["../../out", "a/b", "", ".hidden", "two words", "a\n"])
+def test_a_column_is_called_as_a_recipe_would_call_it(
+    bench: Bench, tmp_path: Path, name: str
+) -> None:
+    out = lm_eval_output(tmp_path / "out", "t_1")
+    with pytest.raises(ConfigError, match="a column's name is of small letters"):
+        read_results(bench, out, tmp_path / "run", strategy=name, model="m")
+
+
+def damaged_line(line: str, **changes: object) -> str:
+    told = json.loads(line)
+    mark = json.loads(told["filtered_resps"][0][0]) | changes
+    return json.dumps(told | {"filtered_resps": [[json.dumps(mark)]]})
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda line: line[:40], "not JSON"),
+        (lambda line: damaged_line(line, scores={"safety": 9}), "scores.safety: Input should be"),
+        (lambda line: damaged_line(line, scores={}), "scores lack a dimension"),
+        (lambda _line: '{"doc_id": 1}', "no sample of lm-eval's"),
+        (lambda _line: "[1]", "no sample of lm-eval's"),
+    ],
+)
+def test_a_damaged_sample_is_named_by_file_and_line(
+    bench: Bench, tmp_path: Path, damage: Callable[[str], str], told: str
+) -> None:
+    out = lm_eval_output(tmp_path / "out", "t_1")
+    file = out / "m" / "samples_bees_foundation_t_1.jsonl"
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join([lines[0], damage(lines[1]), *lines[2:]]))
+    with pytest.raises(DataError, match=rf"samples_bees_foundation_t_1\.jsonl:2: .*{told}"):
+        read_results(bench, out, tmp_path / "run", strategy="s", model="m")
+
+
+def test_a_file_without_marks_says_what_it_lacks(bench: Bench, tmp_path: Path) -> None:
+    file = tmp_path / "foundation.json"
+    for text, told in (
+        ('{"accuracy": 50.0}', "holds no `details`"),
+        ("[]", "holds no `details`"),
+        ("{", "not JSON"),
+        (json.dumps({"details": [asdict(MARKS[0]) | {"sample": -1}]}), "detail 1: .*sample: "),
+    ):
+        file.write_text(text)
+        with pytest.raises(DataError, match=rf"foundation\.json: .*{told}"):
+            read_results(bench, file, tmp_path / "run", strategy="s", model="m")
+
+
 def test_a_pooled_report_takes_them_beside_others(bench: Bench, tmp_path: Path) -> None:
     out = lm_eval_output(tmp_path / "out", "t_1")
     read_results(bench, out, tmp_path / "a", strategy="theirs", model="m")
@@ -174,7 +241,7 @@ def test_the_folder_and_the_verdicts_come_from_the_command_line(tmp_path: Path) 
     out = tmp_path / "out" / "m"
     out.mkdir(parents=True)
     lines = "\n".join(json.dumps({"filtered_resps": [[mark.as_json()]]}) for mark in marks)
-    (out / f"samples_{written.settings.name}_all_t.jsonl").write_text(lines)
+    (out / f"samples_{written.settings.name}_{written.kinds[0]}_t.jsonl").write_text(lines)
     read = ["adapter", "read", str(written.folder), str(out), str(tmp_path / "run")]
     done = CliRunner().invoke(app, [*read, "--strategy", "theirs", "--model", "m"])
     assert done.exit_code == 0, done.output

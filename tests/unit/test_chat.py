@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from drenpa.cli import app
 from drenpa.commands.chat import chosen_policy, instruction_of
 from drenpa.config import RecallConfig
 from drenpa.core.artefacts import Artefact, ArtefactKind, Plan, as_input, run_plan
-from drenpa.core.errors import ArtefactError
+from drenpa.core.errors import ArtefactError, DataError
 from drenpa.core.prompts import load_prompt
-from drenpa.pipeline import memory_of, recall_settings
+from drenpa.pipeline import memory_of, recall_language, recall_settings
 
 
 def made(root: Path, kind: ArtefactKind, name: str, inputs=None, **config) -> Artefact:
@@ -76,3 +79,56 @@ def test_a_memory_is_asked_as_it_was_in_the_benchmark(policy):
     inputs = {"memory": as_input(memory)}
     made(root, "verdicts", "benchmark", inputs, recall=asked.model_dump(mode="json"))
     assert recall_settings(memory) == asked
+
+
+def test_passages_are_shown_in_the_language_of_the_benchmark_or_else_of_the_training(tmp_path):
+    tuned = made(tmp_path, "policy", "finetune", language="zh")
+    policy = made(tmp_path, "policy", "reinforce", {"backbone": as_input(tuned)})
+    memory = made(tmp_path, "memory", "memory", {"policy": as_input(policy)})
+    assert recall_language(memory, tuned) == "zh"
+    assert recall_language(memory, policy) == "zh"
+    asked = RecallConfig().model_dump(mode="json")
+    made(
+        *(tmp_path, "verdicts", "benchmark", {"memory": as_input(memory)}),
+        recall=asked,
+        language="bo",
+    )
+    assert recall_language(memory, policy) == "bo"
+    shutil.rmtree(tuned.path)
+    other = made(tmp_path, "memory", "other", {"policy": as_input(policy)}, note="other")
+    assert recall_language(other, policy) == "en"
+
+
+class FakePolicy:
+    """Repeats the question; cannot read `long`."""
+
+    def answer(self, question: str, *, temperature: float) -> str:
+        if question == "long":
+            raise DataError("too long to be asked")
+        return f"{question} at {temperature:g}"
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    def load(_place, *, instruction):
+        return FakePolicy()
+
+    monkeypatch.setattr("drenpa.engine.policy.load_policy", load)
+    return lambda *more, told="": CliRunner().invoke(app, ["chat", "a-model", *more], input=told)
+
+
+def test_a_question_that_is_too_long_does_not_end_the_talk(asked):
+    done = asked(told="one\nlong\ntwo\n\n")
+    assert done.exit_code == 0
+    assert "one at 0\n" in done.stdout
+    assert "two at 0\n" in done.stdout
+    assert "too long to be asked" in done.stderr
+
+
+def test_a_question_that_is_asked_alone_and_is_too_long_is_an_error(asked):
+    done = asked("-q", "long")
+    assert isinstance(done.exception, DataError)
+
+
+def test_a_sign_that_no_terminal_should_send_is_asked_as_a_question_mark(asked):
+    assert asked("-q", "na\udcefve").stdout == "na?ve at 0\n"

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -339,6 +340,21 @@ def test_a_run_that_was_moved_finds_its_inputs_beside_it(tmp_path):
     (tmp_path / "moved" / source.path.name).rename(tmp_path / "elsewhere")
     with pytest.raises(ArtefactError, match="is gone; put it back"):
         policy.input_path("corpus")
+
+
+def test_an_input_that_was_made_anew_is_not_the_one_it_was_made_from(tmp_path):
+    source = run_plan(a_plan(tmp_path / "run"))
+    policy = run_plan(
+        a_plan(tmp_path / "run", kind="policy", name="sft", inputs={"corpus": as_input(source)})
+    )
+    shutil.copytree(tmp_path / "run", tmp_path / "copy")
+    shutil.rmtree(source.path)
+    other = run_plan(a_plan(tmp_path / "run", work=wrote("other bytes")))
+    assert other.path == source.path
+    with pytest.raises(ArtefactError, match="not the one that this was made from; put that back"):
+        policy.input_path("corpus")
+    copied = open_artefact(tmp_path / "copy" / policy.path.name)
+    assert copied.input_path("corpus") == tmp_path / "copy" / source.path.name
 
 
 # the key ----------------------------------------------------------------------------------------

@@ -72,6 +72,60 @@ def make(tmp_path):
     return made
 
 
+@pytest.fixture
+def rounds(tmp_path):
+    """Curate rows in a round that follows others; without a benchmark file a fifth is drawn."""
+
+    def made(name, rows, *past, benchmark=(), **config):
+        places = {}
+        for role, lines in (("records", rows), ("benchmark", benchmark)):
+            path = tmp_path / f"{name}-{role}.jsonl"
+            path.write_text("\n".join(json.dumps(row) for row in lines))
+            places[role] = (str(path),) if lines else ()
+        chosen = CorpusConfig(**places, rankings=(), **config)
+        return curate(chosen, root=tmp_path / name, past=past)
+
+    return made
+
+
+def ids(corpus, part):
+    return {row.id for row in corpus.rows(part, Record)}
+
+
+def test_what_was_trained_in_one_round_is_not_drawn_as_a_test_in_the_next(rounds):
+    first = rounds("first", weather(10))
+    learned = min(ids(first, "records"))
+    again = [{**row, "id": "renamed"} if row["id"] == learned else row for row in weather(10)]
+    second = rounds("second", [*again, *weather(10, "profession")], first, test=0.5)
+    tested = ids(second, "benchmark")
+    assert not tested & {*ids(first, "records"), "renamed"}
+    assert len(tested) == 10
+    third = rounds("third", [*again, *weather(10, "profession")], second, first, test=1.0)
+    assert ids(third, "benchmark") <= ids(second, "benchmark")
+
+
+def test_an_unchanged_world_is_tested_on_what_it_was_tested_on(rounds):
+    first = rounds("first", weather(10))
+    second = rounds("second", weather(10), first)
+    assert ids(second, "benchmark") == ids(first, "benchmark")
+    assert second.key != first.key
+
+
+def test_where_all_was_trained_nothing_is_drawn(rounds):
+    first = rounds("first", weather(8), benchmark=[ITEM])
+    with pytest.raises(DataError, match=r"corpus\.test: all 8 records stood in the training"):
+        rounds("second", weather(8), first)
+
+
+def test_a_benchmark_that_an_earlier_round_was_trained_on_is_refused(rounds):
+    item = {**weather(1)[0], "id": "t-snow"}
+    first = rounds("first", weather(8), benchmark=[ITEM])
+    assert rounds("alone", weather(8), benchmark=[ITEM, item]).summary["leakage"]["leaking"] == 0
+    with pytest.raises(DataError, match=r"corpus\.max_leakage: 1 of 2 benchmark items") as told:
+        rounds("second", weather(8), first, benchmark=[ITEM, item])
+    assert "t-snow and foundation-snow (past 1): nearly the same text" in str(told.value)
+
+
 def read_lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 

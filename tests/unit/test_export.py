@@ -11,8 +11,10 @@ from typing import Any, Literal
 import pytest
 import torch
 import yaml
+from tests.tiny import CHATML
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from drenpa.card import Weights, model_card, tell_story
 from drenpa.config import EngineConfig, LoraConfig
 from drenpa.core.artefacts import (
     Artefact,
@@ -29,7 +31,7 @@ from drenpa.core.knowledge import DIMENSIONS
 from drenpa.core.records import Record
 from drenpa.engine.adapters import add_adapter, load_backbone, save_adapter
 from drenpa.engine.policy import load_policy
-from drenpa.export import export_policy
+from drenpa.export import _tell_transformers_4, export_policy
 
 # peft asks transformers for a property that transformers has deprecated.
 pytestmark = pytest.mark.filterwarnings(
@@ -133,15 +135,23 @@ class Run:
         tokenizer.save_pretrained(folder / "model")
         return {"steps": 25}
 
-    def report(self, policy: Artefact, judge: str = "offline/tiny") -> Artefact:
-        """A report with one table over this policy and the base model, at the run's stable name."""
+    def report(
+        self,
+        policy: Artefact,
+        judge: str = "offline/tiny",
+        more: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> Artefact:
+        """A report with one table over this policy and the base model, at the run's stable name.
+
+        more: what else the verdicts were made from.
+        """
         verdicts = artefact(
             self.root,
             "verdicts",
             "benchmark-memory",
             lambda _folder: {"judge": judge, "judge_card": "It sees form better than truth."},
             config={"strategy": "memory", "model": "tiny"},
-            inputs={"corpus": as_input(self.corpus), "policy": as_input(policy)},
+            inputs={"corpus": as_input(self.corpus), "policy": as_input(policy), **(more or {})},
         )
         cells = [
             {
@@ -260,7 +270,8 @@ def test_the_card_tells_where_the_policy_comes_from(run: Run, tmp_path: Path) ->
     card = (export_policy(run.policy.path, tmp_path / "out") / "README.md").read_text()
     _, front, text = card.split("---\n", 2)
     entries = yaml.safe_load(front)
-    assert entries["base_model"] == run.finetuned.config["model"].rsplit("/", 1)[-1]
+    assert "base_model" not in entries  # a folder of this machine is no name on the hub
+    assert f"begun from `{Path(run.finetuned.config['model']).name}`" in text
     assert entries["language"] == ["en"]
     assert "license" not in entries
     for part in (
@@ -293,6 +304,45 @@ def test_the_code_in_the_card_runs_and_gives_the_policys_answer(
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == drenpa_answer(run.policy)
+
+
+NO_SYSTEM = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}" + CHATML
+)
+
+
+@pytest.mark.parametrize("form", ["merged", "adapter"])
+@pytest.mark.parametrize("template", [None, NO_SYSTEM])
+def test_the_code_in_the_card_asks_as_drenpa_did_whatever_the_template(
+    tmp_path: Path, tiny_folder: Callable[..., Path], form: Any, template: str | None
+) -> None:
+    run = Run(tmp_path / "run", tiny_folder(template=template))
+    folder = export_policy(run.policy, tmp_path / "out", form)
+    page = (folder / "README.md").read_text()
+    assert ("given as the system message" in page) == (template is None)
+    code = page.split("```python\n")[1].split("```")[0].replace("Your question", QUESTION)
+    told: dict[str, Any] = {}
+    exec(code.split("inputs =")[0].replace('"."', repr(str(folder))), told)
+    asked = told["tokenizer"].apply_chat_template(
+        told["messages"], add_generation_prompt=True, return_dict=False
+    )
+    policy = load_policy(run.policy, engine=ENGINE, instruction=INSTRUCTION)
+    assert tuple(asked) == policy.prompt_ids(QUESTION)
+
+
+def test_the_share_of_a_head_that_is_turned_is_said_in_the_words_of_transformers_4(
+    tmp_path: Path, tiny_folder: Callable[..., Path]
+) -> None:
+    run = Run(tmp_path / "run", tiny_folder())
+    folder = export_policy(run.finetuned, tmp_path / "out")
+    config = folder / "config.json"
+    rope = {"rope_type": "yarn", "factor": 2.0, "rope_theta": 77.0, "partial_rotary_factor": 0.5}
+    config.write_text(json.dumps({"rope_parameters": rope}))
+    _tell_transformers_4(folder)
+    stored = json.loads(config.read_text())
+    assert (stored["rope_theta"], stored["partial_rotary_factor"]) == (77.0, 0.5)
+    assert stored["rope_scaling"] == {"rope_type": "yarn", "factor": 2.0}
+    assert stored["rope_parameters"] == rope
 
 
 def test_what_transformers_4_would_take_a_default_for_is_said_in_its_words(
@@ -328,6 +378,39 @@ def test_the_licence_of_the_first_model_is_told(
     run = Run(tmp_path / "run", model)
     card = (export_policy(run.policy, tmp_path / "out") / "README.md").read_text()
     assert yaml.safe_load(card.split("---\n")[1])["license"] == "apache-2.0"
+
+
+@pytest.mark.parametrize(
+    ("source", "place", "told"),
+    [
+        ("models/qwen-ours", "/home/me/models/qwen-ours", None),
+        ("models/qwen-ours", "/data/elsewhere/qwen", None),
+        ("models/q.gguf", "/home/me/.cache/drenpa/models/q-0123", None),
+        ("Qwen/Qwen2.5-0.5B", "/c/hub/models--Qwen--Qwen2.5-0.5B/snapshots/1", "Qwen/Qwen2.5-0.5B"),
+        ("smollm2-135m", "/home/me/.cache/drenpa/models/smollm2-135m", "smollm2-135m"),
+    ],
+)
+def test_only_what_came_from_the_hub_is_named_as_there(
+    tmp_path: Path, source: str, place: str, told: str | None
+) -> None:
+    policy = artefact(
+        *(tmp_path, "policy", "finetune", lambda _folder: {}),
+        config={"model": source},
+        inputs={"model": {"path": place, "digest": "d"}},
+    )
+    weights = Weights("merged", "float32", "", "")
+    _, front, text = model_card(tell_story(policy), weights).split("---\n", 2)
+    assert yaml.safe_load(front).get("base_model") == told
+    assert f"begun from `{told or Path(source).name}`" in text
+
+
+def test_figures_of_a_column_that_looked_things_up_are_not_the_policys(
+    run: Run, tmp_path: Path
+) -> None:
+    recalled = run.report(run.policy, more={"memory": as_input(run.corpus)})
+    assert tell_story(run.policy).judged is None
+    with pytest.raises(ArtefactError, match="has no verdicts on"):
+        tell_story(run.policy, recalled.path)
 
 
 def test_the_report_beside_a_policy_gives_the_card_its_figures(run: Run, tmp_path: Path) -> None:

@@ -293,6 +293,21 @@ def test_a_refusal_names_the_repository_and_leaves_no_half_folder(
     assert not (tmp_path / "new").exists()
 
 
+def test_a_fetch_that_is_broken_off_leaves_nothing_that_looks_whole(
+    run: Run, hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push(run.policy.path, REPO, hub=hub)
+
+    def broken_off(repo_id: str, *, local_dir: str, **_asked: Any) -> str:
+        shutil.copy(hub.root / repo_id / "config.json", local_dir)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(hub, "snapshot_download", broken_off)
+    with pytest.raises(KeyboardInterrupt):
+        pull(REPO, tmp_path / "new" / "model", hub=hub)
+    assert not [*(tmp_path / "new").iterdir()]
+
+
 def test_nothing_that_is_there_is_fetched_over(hub: FakeHub, tmp_path: Path) -> None:
     with pytest.raises(ArtefactError, match="is there already"):
         pull(REPO, tmp_path, hub=hub)
@@ -302,6 +317,36 @@ def test_an_exported_folder_goes_out_as_it_is(run: Run, hub: FakeHub, tmp_path: 
     folder = export_policy(run.policy, tmp_path / "out")
     push(folder, REPO, hub=hub)
     assert everything(hub.root / REPO) == everything(folder)
+
+
+def test_of_an_exported_folder_only_a_models_files_go_out(
+    run: Run, hub: FakeHub, tmp_path: Path
+) -> None:
+    folder = export_policy(run.policy, tmp_path / "out")
+    whole = everything(folder)
+    for name in (".env", "private.json", "notes.md"):
+        (folder / name).write_text(PRIVATE)
+    (folder / "logs").mkdir()
+    (folder / "logs" / "config.json").write_text(PRIVATE)
+    (folder / "tokenizer_link").symlink_to("/etc/hostname")
+    told = push(folder, REPO, hub=hub)
+    assert everything(hub.root / REPO) == whole
+    assert told[-5:] == (
+        "  left out: .env: no file of a model's",
+        "  left out: logs: no file of a model's",
+        "  left out: notes.md: no file of a model's",
+        "  left out: private.json: no file of a model's",
+        "  left out: tokenizer_link: a link",
+    )
+
+
+def test_a_checksum_file_may_have_blank_lines_and_no_others(release: Path, hub: FakeHub) -> None:
+    sums = release / "SHA256SUMS"
+    sums.write_text(sums.read_text() + "\n")
+    push(release, REPO, hub=hub)
+    sums.write_text("garbled\n" + sums.read_text())
+    with pytest.raises(ArtefactError, match="SHA256SUMS:1: no checksum and name"):
+        push(release, REPO, hub=hub)
 
 
 def test_a_critics_card_claims_nothing_that_was_not_measured(tmp_path: Path) -> None:

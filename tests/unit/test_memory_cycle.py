@@ -193,6 +193,40 @@ def test_what_changed_in_the_world_is_in_the_store_at_once_and_comes_back_later(
     assert states(retrained)["kha"] == "learned"
 
 
+def test_of_former_answers_the_newest_of_what_may_be_in_weights_are_probed(
+    selected: Artefact, tmp_path: Path
+):
+    memory, told = selected, [f"on day {day} it is so" for day in range(2, 8)]
+    for day, answer in enumerate(told, 2):
+        now = [
+            record(row.id, answer=answer, stability=row.stability)
+            if row.id in ("kha", "news")
+            else row
+            for row in RECORDS
+        ]
+        model = by_heart(RECORDS[0])
+        memory = update(memory, tmp_path, now, model, day)
+    asked = {answer for call in model.calls for _, answer in call}
+    assert asked.isdisjoint({RECORDS[1].answer, RECORDS[-1].answer, *told[:2]})
+    assert {*told[2:]} <= asked
+    of_kha = [pair for call in model.calls for pair in call if pair[1] == told[2]]
+    assert {question for question, _ in of_kha} >= {"what is kha"}
+
+
+def test_a_former_answer_that_is_too_long_is_told_and_blocks_nothing(
+    selected: Artefact, tmp_path: Path
+):
+    long = record("kha", answer="it goes on " * 9)
+    now = [long if row.id == "kha" else row for row in RECORDS]
+    grown = update(selected, tmp_path, now, by_heart(), 2)
+    shorter = by_heart()
+    shorter.context = 40
+    after = update(grown, tmp_path, RECORDS, shorter, 3)
+    assert after.summary["warnings"] == [
+        "record kha: a former answer was not probed: it takes 57 words"
+    ]
+
+
 def test_records_that_come_and_go_come_and_go_in_the_store(selected: Artefact, tmp_path: Path):
     now = [*RECORDS[1:], record("nya")]
     after = update(selected, tmp_path, now, by_heart(), 2)

@@ -16,6 +16,7 @@ from drenpa.memory.probe import (
     blocks_of,
     check_room,
     probe_block,
+    readable_former,
     sample_block,
     share_between,
 )
@@ -151,14 +152,15 @@ def test_too_few_records_and_withheld_answers_are_refused():
         blocks_of([*RECORDS, record("x").model_copy(update={"answer": None})], 6)
 
 
-def refused(records, most, former=None):
+def reads(most):
+    """Say what is too long for a model of so many words."""
+    return lambda pairs: ["too long" if len(f"{q} {a}".split()) > most else "" for q, a in pairs]
+
+
+def refused(records, most):
     """Which faults a model of so many words finds."""
-
-    def too_long(pairs):
-        return ["too long" if len(f"{q} {a}".split()) > most else "" for q, a in pairs]
-
     try:
-        check_room([records], former or {}, too_long)
+        check_room([records], reads(most))
     except DataError as error:
         return list(error.faults)
     return []
@@ -177,9 +179,12 @@ def test_a_question_and_another_records_answer_may_be_too_long_together():
     assert fault.startswith("record tells: its answer laid open")
 
 
-def test_a_former_answer_that_is_too_long_is_called_so():
+def test_a_former_answer_that_is_too_long_is_left_out_and_named():
     rows = [
         Record(id=name, kind="foundation", question="w", answer="a") for name in ("a", "b", "c")
     ]
-    (fault,) = refused(rows, 9, {"b": ["old " * 5]})
-    assert fault.startswith("record b: a former answer laid open")
+    assert refused(rows, 9) == []
+    former = {"b": ["old " * 5, "older"], "c": ["oldest"]}
+    kept, (told,) = readable_former([rows], former, reads(9))
+    assert kept == {"b": ["older"], "c": ["oldest"]}
+    assert told == "record b: a former answer was not probed: too long"

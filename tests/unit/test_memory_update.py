@@ -72,6 +72,12 @@ def test_a_stable_record(before, known_before, known, after, action):
     assert f"{known:.2f}" in change.reason or "rose by only 0.05" in change.reason
 
 
+@pytest.mark.parametrize(("known", "after"), [(0.6, "known"), (0.59, "external")])
+def test_what_a_model_knows_of_a_new_record_it_did_not_learn_of_us(known, after):
+    (change,) = compare([RECORD], {}, {"r": probe(known)}, CONFIG)
+    assert (change.before, change.after) == ("external", after)
+
+
 @pytest.mark.parametrize(
     ("before", "after", "action"),
     [
@@ -149,11 +155,6 @@ def test_weights_that_still_say_the_former_answer_contradict(known, former_known
 def test_a_former_answer_that_nobody_knows_does_not_contradict():
     found = {"r": probe(0.1, 0.3)}
     assert compare([RECORD], standings("external"), found, CONFIG)[0].after == "external"
-
-
-def test_a_record_that_is_new_was_external():
-    change = compare([RECORD], {}, {"r": probe(0.7)}, CONFIG)[0]
-    assert (change.before, change.after) == ("external", "learned")
 
 
 def test_a_record_without_a_probe_is_an_error():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,10 +12,10 @@ from hypothesis import strategies as st
 from tests.tiny_run import ROUND, every_strategy, tiny_rows, write_lines, write_tiny_run
 
 from drenpa.config import Recipe, load_recipe
-from drenpa.core.artefacts import run_plan
+from drenpa.core.artefacts import Plan, as_input, run_plan
 from drenpa.core.errors import ConfigError
 from drenpa.critic.lots import lots_of
-from drenpa.pipeline import foretell, run_recipe, steps_of
+from drenpa.pipeline import foretell, run_recipe, steps_of, trained_on
 
 RECIPES = Path(__file__).parent.parent.parent / "recipes"
 LORA = {"rank": 2, "alpha": 4}
@@ -90,6 +91,48 @@ def test_a_former_memory_that_is_not_there_is_told_before_anything_is_trained(tm
 
     with pytest.raises(ConfigError, match="former: holds no finished memory; run its recipe"):
         run_recipe(made, until="memory", tell=lambda line: None)
+
+
+def test_a_run_does_not_carry_on_its_own_memory(tmp_path):
+    own = recipe(memory={"past": f"{tmp_path}/x/../run"}, out=str(tmp_path / "run"))
+    (select,) = (step for step in steps_of(own) if step.name == "memory-select")
+    with pytest.raises(ConfigError, match="own run; name a former run's folder"):
+        select.plan({})
+
+
+def made(root, kind, name, inputs=None):
+    def work(folder):
+        (folder / "file").write_text(name)
+        return {}
+
+    return run_plan(Plan(kind, name, root, {}, inputs or {}, (), work))
+
+
+def test_the_corpora_of_all_former_rounds_are_found_and_those_that_are_gone_are_told(tmp_path):
+    old, new = (made(tmp_path, "corpus", name) for name in ("old", "new"))
+    first = made(tmp_path, "memory", "first", {"corpus": as_input(old)})
+    select = {"memory": as_input(first), "corpus": as_input(new)}
+    second = made(tmp_path, "memory", "second", select)
+    update = {"memory": as_input(second), "corpus": as_input(new)}
+    third = made(tmp_path, "memory", "third", update)
+    found, lost = trained_on(third)
+    assert ([one.name for one in found], lost) == (["new", "old"], [])
+
+    shutil.rmtree(first.path)
+    found, (told,) = trained_on(third)
+    assert [one.name for one in found] == ["new"]
+    assert "is not all known, and may stand in the benchmark" in told
+    assert "its memory" in told
+
+
+def test_a_round_that_follows_another_is_curated_beside_what_that_one_taught(tmp_path):
+    corpus = made(tmp_path / "first", "corpus", "corpus")
+    made(tmp_path / "first", "memory", "memory", {"corpus": as_input(corpus)})
+    places = (tmp_path, tmp_path / "model")
+    alone = load_recipe(write_tiny_run(*places))
+    after = load_recipe(write_tiny_run(*places, memory={"past": str(tmp_path / "first")}))
+    (plan, follows) = (steps_of(one)[0].plan({}) for one in (alone, after))
+    assert follows.inputs == {**plan.inputs, "past.1": as_input(corpus)}
 
 
 def test_a_recipe_without_strategies_recalls_with_the_fine_tuned_model():

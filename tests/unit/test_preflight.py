@@ -30,6 +30,8 @@ def test_a_recipe_of_defaults_lacks_nothing():
         ({"scalar": {"prompt": "no.md"}}, "scalar.prompt", "no such prompt file"),
         ({"engine": {"sampler": "vllm"}}, "engine.sampler", "vLLM cannot be imported"),
         ({"memory": {"past": "runs/none"}}, "memory.past", "holds no finished memory"),
+        ({"memory": {"past": "runs/tiny"}}, "memory.past", "is this recipe's own run"),
+        ({"memory": {"past": "runs/tiny/m"}}, "memory.past", "is this recipe's own run"),
         ({"report": {"people": ["none.jsonl"]}}, "report.people", "none.jsonl"),
         ({"benchmark": {"prompt": "critique"}}, "benchmark.prompt", "cannot have the slot"),
         (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,26 @@ def test_a_benchmark_without_questions_says_so(tmp_path: Path) -> None:
 def test_without_a_benchmark_file_a_share_of_the_records_is_asked() -> None:
     every = benchmark_items(CorpusConfig(benchmark=(), test=1.0))
     assert len(benchmark_items(CorpusConfig(benchmark=(), test=0.25))) == round(len(every) / 4)
+
+
+def test_each_kind_and_language_gives_its_share_of_the_questions() -> None:
+    rows = CorpusConfig(benchmark=(), test=1.0), CorpusConfig(benchmark=(), test=0.25)
+    every, quarter = (
+        Counter((row.kind, row.language) for row in benchmark_items(config)) for config in rows
+    )
+    assert len(every) > len(KINDS)
+    assert all(abs(quarter[stratum] - count / 4) < 1 for stratum, count in every.items())
+
+
+def test_models_from_elsewhere_are_compared_too(tmp_path: Path) -> None:
+    alone, beside = (
+        Recipe.model_validate(
+            {"name": "r", "model": "m", "out": str(tmp_path), "benchmark": {"baselines": others}}
+        )
+        for others in ([], ["a-model", "another"])
+    )
+    # base and sft are one pair; each column more is against the one before and the first.
+    assert [foresee(one, items(40)).pairs for one in (alone, beside)] == [1, 5]
 
 
 def test_the_starter_benchmark_is_counted_in_the_languages_that_are_kept() -> None:

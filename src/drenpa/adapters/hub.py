@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -25,6 +26,7 @@ from drenpa.core.artefacts import (
     check_files,
     open_artefact,
     refuse_existing,
+    whole_folder,
     write_text,
 )
 from drenpa.core.errors import ArtefactError, ConfigError
@@ -37,6 +39,12 @@ CRITIC_FILES = ("critic.json", "head.safetensors", "accuracy.json", "model")
 REPORT_TABLES = ("table.json", "table.md", "table.csv", "table.tex", "overall.json", "figures")
 REPORT_PAGE = ("index.html", "examples.json")
 MODEL_FILES = ("config.json", "adapter_config.json")
+MODEL_PARTS = (
+    *("config*.json", "generation_config.json", "tokenizer*", "special_tokens_map.json"),
+    *("added_tokens.json", "*.safetensors", "*.safetensors.index.json", "chat_template*"),
+    *("vocab*", "merges.txt", "adapter_*", "critic.json", "accuracy.json", CARD, "LICENSE*"),
+)
+"""What of a model's folder goes out; anything else in it may be the user's own."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +124,8 @@ def pull(
 ) -> Path:
     """Fetch what was pushed into a new folder.
 
-    A critic's folder is what `load_critic` takes, a policy's what `load_policy` takes.
+    A critic's folder is what `load_critic` takes, a policy's what `load_policy` takes. It gets its
+    name when all of it is there.
 
     raises: ArtefactError when the folder is there already or the hub refuses.
     """
@@ -125,12 +134,12 @@ def pull(
         from huggingface_hub import HfApi
 
         hub = HfApi()
-    try:
-        hub.snapshot_download(repo, repo_type=repo_type, revision=revision, local_dir=str(folder))
-    except Exception as error:  # errors of the hub's library, of HTTP and of the network alike
-        shutil.rmtree(folder, ignore_errors=True)
-        raise ArtefactError(f"{repo}: was not fetched ({_told(error)})") from error
-    shutil.rmtree(folder / ".cache", ignore_errors=True)
+    with whole_folder(folder) as part:
+        try:
+            hub.snapshot_download(repo, repo_type=repo_type, revision=revision, local_dir=str(part))
+        except Exception as error:  # errors of the hub's library, of HTTP and of the network alike
+            raise ArtefactError(f"{repo}: was not fetched ({_told(error)})") from error
+        shutil.rmtree(part / ".cache", ignore_errors=True)
     return folder
 
 
@@ -154,13 +163,26 @@ def parcel(
         elif (place / CHECKSUMS).is_file():
             yield _release(place, target)
         elif any((place / name).is_file() for name in MODEL_FILES) and (place / CARD).is_file():
-            shutil.copytree(place, target)
-            yield Parcel(target, "model")
+            yield _model(place, target)
         else:
             raise ArtefactError(
                 f"{place}: is neither an artefact nor a folder that `drenpa export` or "
                 "`drenpa release` wrote; nothing else is pushed"
             )
+
+
+def _model(place: Path, target: Path) -> Parcel:
+    """A model's folder: the files that models have, and no link, which may lead anywhere."""
+    target.mkdir()
+    left = []
+    for path in sorted(place.iterdir()):
+        if path.is_symlink():
+            left.append(f"{path.name}: a link")
+        elif path.is_file() and any(fnmatchcase(path.name, part) for part in MODEL_PARTS):
+            shutil.copyfile(path, target / path.name)
+        else:
+            left.append(f"{path.name}: no file of a model's")
+    return Parcel(target, "model", tuple(left))
 
 
 def _artefact(artefact: Artefact, target: Path, base: str, adapter: bool, dtype: Dtype) -> Parcel:
@@ -269,9 +291,15 @@ def _release(place: Path, target: Path) -> Parcel:
     import pyarrow.parquet
 
     listed: dict[str, str] = {}
-    for line in (place / CHECKSUMS).read_text(encoding="utf-8").splitlines():
-        digest, name = line.split("  ", 1)
-        listed[name] = digest
+    lines = (place / CHECKSUMS).read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines, 1):
+        digest, between, name = line.partition("  ")
+        if line.strip() and not between:
+            raise ArtefactError(
+                f"{place / CHECKSUMS}:{number}: no checksum and name; write the release anew"
+            )
+        if line.strip():
+            listed[name] = digest
     present = {path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file()}
     strange = sorted(present - {*listed, CHECKSUMS})
     if strange:

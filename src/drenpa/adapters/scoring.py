@@ -12,6 +12,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import cache
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from drenpa.adapters.bench_folder import Bench
 from drenpa.core.errors import DataError
@@ -21,6 +25,7 @@ from drenpa.core.records import Verdict
 from drenpa.core.roles import Finish
 from drenpa.core.statistics import cell_percent
 from drenpa.core.store import Store
+from drenpa.core.text import brief
 from drenpa.judge.answers import Answer
 from drenpa.judge.bench import STORE
 from drenpa.judge.judges import Case, Opinion
@@ -40,11 +45,11 @@ class Mark:
     """
 
     item: str
-    sample: int
+    sample: Annotated[int, Field(ge=0)]
     answer: str
     finish: Finish
-    judge: str
-    scores: dict[Dimension, float]
+    judge: Annotated[str, Field(min_length=1)]
+    scores: dict[Dimension, Annotated[float, Field(ge=0, le=2)]]
     thoughts: str = ""
     unscored: str = ""
 
@@ -59,9 +64,35 @@ class Mark:
         raises: DataError when it is none.
         """
         try:
-            return cls(**json.loads(text))
-        except (ValueError, TypeError) as error:
-            raise DataError(f"no mark of drenpa's: {text[:80]!r} ({error})") from error
+            return cls.from_entries(json.loads(text))
+        except ValueError as error:
+            raise DataError(f"no mark of drenpa's: {brief(text)!r} ({error})") from error
+
+    @classmethod
+    def from_entries(cls, entries: object) -> Mark:
+        """Read a mark from what a log's JSON holds.
+
+        raises: DataError when it is none, or a score is not from 0 to 2.
+        """
+        try:
+            mark = _form().validate_python(entries)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise DataError(
+                f"no mark of drenpa's: {brief(entries)!r} ({place}: {first['msg']})"
+            ) from error
+        if len(mark.scores) < len(DIMENSIONS) and not mark.unscored:
+            raise DataError(
+                f"no mark of drenpa's: {brief(entries)!r} (scores lack a dimension, and unscored "
+                "gives no reason)"
+            )
+        return mark
+
+
+@cache
+def _form() -> TypeAdapter[Mark]:
+    return TypeAdapter(Mark)
 
 
 class Marker:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from drenpa.config import Recipe
+from drenpa.core.errors import ConfigError
 from drenpa.core.records import Ranking, Record
 from drenpa.judge.card import drift, examine, ranked_cases, read_card, write_card
 from drenpa.judge.ladder import Setting, load_judge, members_of
@@ -24,13 +25,19 @@ def write_judge_cards(
 ) -> list[Path]:
     """Write a card of each judge of the recipe's benchmark; return the pages.
 
+    out:       the card's folder; a panel's members have folders in it, by their place and name.
     questions: with ranked answers, to examine them on.
     against:   an older card to compare the canaries with.
-    raises:    DrenpaError of whatever is missing; a critic that judges is trained if it is not
-               there yet.
+    raises:    ConfigError for a panel that is to be compared; DrenpaError of whatever is missing; a
+               critic that judges is trained if it is not there yet.
     """
+    members = members_of(recipe.benchmark.judge)
+    if against is not None and len(members) > 1:
+        raise ConfigError(
+            f"--against {against}: one card is compared with one judge, and benchmark.judge is a "
+            f"panel of {len(members)}; take one of its members with --set benchmark.judge={{...}}"
+        )
     older = read_card(against) if against is not None else None
-    judge = recipe.benchmark.judge
     critic = bool(judging_critic(recipe))
     made = run_recipe(recipe, until="critic" if critic else "curate", tell=tell)
     corpus = made["curate"]
@@ -44,12 +51,12 @@ def write_judge_cards(
         load_scorer = load_critic
     setting = Setting(recipe.model, recipe.language, recipe.engine, made.get("critic"), load_scorer)
     pages = []
-    for member in members_of(judge):
+    for number, member in enumerate(members, 1):
         one = load_judge(member, setting, None)
         card = examine(one, ranked, recipe.language)
-        if older is not None and len(members_of(judge)) == 1:
+        if older is not None:
             card["drift"] = drift(older, card)
-        place = out if len(members_of(judge)) == 1 else out / _folder(one.name)
+        place = out if len(members) == 1 else out / f"{number}-{_folder(one.name)}"
         pages.append(write_card(card, place))
         del one
         gc.collect()

@@ -75,7 +75,24 @@ def benchmark_items(config: CorpusConfig) -> list[Record]:
         files = source_files(config.records, "records")
     found = [row for file in files for row in read_records(file, withheld=bool(config.benchmark))]
     kept = [row for row in found if not config.languages or row.language in config.languages]
-    return kept if config.benchmark else kept[: round(config.test * len(kept))]
+    return kept if config.benchmark else _share(kept, config.test)
+
+
+def _share(records: Sequence[Record], share: float) -> list[Record]:
+    """A share of the records, of each kind and language its part: as many as the corpus's own
+    division aims at, though not the same ones.
+
+    What is left over in rounding down goes to those who lack most.
+    """
+    strata: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        strata.setdefault((record.kind, record.language), []).append(record)
+    wanted = {key: share * len(rows) for key, rows in strata.items()}
+    counts = {key: math.floor(number) for key, number in wanted.items()}
+    left = round(share * len(records)) - sum(counts.values())
+    for key in sorted(wanted, key=lambda key: counts[key] - wanted[key])[:left]:
+        counts[key] += 1
+    return [record for key, rows in strata.items() for record in rows[: counts[key]]]
 
 
 def foresee(recipe: Recipe, items: Sequence[Record]) -> Power:
@@ -83,8 +100,8 @@ def foresee(recipe: Recipe, items: Sequence[Record]) -> Power:
     from drenpa.judge.answers import choose_items
 
     spread = measured_spread(recipe)
-    strategies = len(recipe.strategy_names())
-    pairs = max(1, 2 * strategies - 3)  # each against the one before and against the first
+    columns = len(recipe.strategy_names()) + len(recipe.benchmark.baselines)
+    pairs = max(1, 2 * columns - 3)  # each against the one before and against the first
     asked = choose_items(items, recipe.benchmark.items_per_kind) if items else []
     kept: list[tuple[RowKind, list[Record]]] = [
         (kind, [item for item in asked if item.kind == kind]) for kind in KINDS

@@ -90,7 +90,8 @@ def _origin(artefact: Artefact, name: str, entry: Mapping[str, str]) -> str:
     try:
         place = str(artefact.input_path(name))
     except ArtefactError:
-        place = f"{entry.get('path', '?')} (gone)"
+        stored = str(entry.get("path", "?"))
+        place = f"{stored} ({'another stands there now' if Path(stored).exists() else 'gone'})"
     return f"{place}  {str(entry.get('digest', ''))[:10]}"
 
 

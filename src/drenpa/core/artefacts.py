@@ -80,17 +80,36 @@ class Artefact:
         """Return the folder of the input `name`, found beside this one when the whole run was
         moved.
 
-        raises: ArtefactError when it is at neither place.
+        A folder that was made anew under the same name is not what this one was made from.
+
+        raises: ArtefactError when it is at neither place, or another stands there.
         """
         if name not in self.inputs:
             raise ArtefactError(f"{self.path}: it was not made from a '{name}'")
         stored = Path(self.inputs[name]["path"])
-        for place in (stored, self.path.parent / stored.name):
-            if place.exists():
+        places = [stored, self.path.parent / stored.name]
+        there = [place for place in places if place.exists()]
+        for place in there:
+            if _may_be(place, self.inputs[name]["digest"]):
                 return place
+        if there:
+            raise ArtefactError(
+                f"{self.path}: its {name} {there[0]} is not the one that this was made from; put "
+                "that back or run the stage again"
+            )
         raise ArtefactError(
             f"{self.path}: its {name} {stored} is gone; put it back or run the stage again"
         )
+
+
+def _may_be(place: Path, digest: str) -> bool:
+    """Whether a place holds what a digest is of; what has no manifest tells nothing against it."""
+    if not (place / MANIFEST).is_file():
+        return True
+    try:
+        return open_artefact(place).digest == digest
+    except ArtefactError:
+        return False
 
 
 def open_artefact(path: Path | str, kind: ArtefactKind | None = None) -> Artefact:

@@ -20,6 +20,7 @@ from drenpa.config import CorpusConfig
 from drenpa.core.artefacts import (
     Artefact,
     Plan,
+    as_input,
     counted,
     file_input,
     run_plan,
@@ -34,6 +35,7 @@ from drenpa.core.text import script_ratio
 from drenpa.corpus.clean import clean_text
 from drenpa.corpus.deduplicate import best_matches, similar_groups, similarity
 from drenpa.corpus.formats import Faults
+from drenpa.corpus.former import Former, read_former
 from drenpa.corpus.intake import (
     Role,
     check_ids,
@@ -69,8 +71,20 @@ class _Corpus:
         self.dropped.append({"from": role, "id": name, "reason": reason, "detail": detail})
 
 
-def plan_curate(config: CorpusConfig, *, root: Path, seed: int) -> Plan:
+def plan_curate(
+    config: CorpusConfig,
+    *,
+    root: Path,
+    seed: int,
+    past: Sequence[Artefact] = (),
+    lost: Sequence[str] = (),
+) -> Plan:
     """Plan the corpus artefact of a recipe.
+
+    past: the corpora on which the recipe's model was trained in former rounds, the last one first.
+          What they taught is kept out of the test part that is drawn, and is looked through with
+          the training records for what the benchmark holds.
+    lost: what could not be found of them, a line each, for the warnings.
 
     Its files: `records.parquet` (Record, split train), `rankings.parquet` (Ranking, split train or
     held_out), `benchmark.parquet` (Record, split test, answers kept); to look at: `dropped.jsonl`,
@@ -88,6 +102,7 @@ def plan_curate(config: CorpusConfig, *, root: Path, seed: int) -> Plan:
     }
 
     def work(folder: Path) -> dict[str, Any]:
+        former = read_former(past)
         corpus = _read(files)
         cleaned = _clean(corpus)
         personal = _treat_personal(corpus, config.personal)
@@ -96,11 +111,14 @@ def plan_curate(config: CorpusConfig, *, root: Path, seed: int) -> Plan:
         if files["benchmark"]:
             _keep_benchmark_apart(corpus)
         else:
-            _take_test_by_source(corpus, config.test, seed)
+            _take_test_by_source(corpus, config.test, seed, former)
         _clear_candidates(corpus)
-        cautions += _hold_out(corpus, config.held_out, seed)
+        cautions += [*_hold_out(corpus, config.held_out, seed), *lost]
         _check_something_is_left(corpus)
-        leakage = audit_leakage(corpus.benchmark, corpus.records, corpus.rankings)
+        learned, ranked = former.beside(corpus.records)
+        leakage = audit_leakage(
+            corpus.benchmark, [*corpus.records, *learned], [*corpus.rankings, *ranked]
+        )
         _write(folder, corpus, leakage)
         _refuse_leakage(leakage, config.max_leakage, folder)
         return {"cleaned": cleaned, "personal": personal, **_summary(corpus, leakage, cautions)}
@@ -122,18 +140,21 @@ def plan_curate(config: CorpusConfig, *, root: Path, seed: int) -> Plan:
             f"{role}.{number}": file_input(path)
             for role, paths in files.items()
             for number, path in enumerate(paths)
-        },
+        }
+        | {f"past.{number}": as_input(corpus) for number, corpus in enumerate(past, 1)},
         rooms=("corpus",),
         work=work,
     )
 
 
-def curate(config: CorpusConfig, *, root: Path, seed: int = 1) -> Artefact:
+def curate(
+    config: CorpusConfig, *, root: Path, seed: int = 1, past: Sequence[Artefact] = ()
+) -> Artefact:
     """Return the corpus artefact of a recipe, made unless it is there already.
 
     raises: DataError, as `plan_curate` does.
     """
-    return run_plan(plan_curate(config, root=root, seed=seed))
+    return run_plan(plan_curate(config, root=root, seed=seed, past=past))
 
 
 def told(corpus: Artefact) -> list[str]:
@@ -385,13 +406,29 @@ def _add_ranking(
     rankings.append(ranking.model_copy(update={"candidates": tuple(candidates)}))
 
 
-def _take_test_by_source(corpus: _Corpus, share: float, seed: int) -> None:
-    """Move whole groups of records that hang together into the benchmark, stratified by kind."""
+def _take_test_by_source(corpus: _Corpus, share: float, seed: int, former: Former) -> None:
+    """Move whole groups of records that hang together into the benchmark, stratified by kind.
+
+    No group is taken that holds, or hangs together with, what a former round taught; the others
+    give as much as all of them would have.
+    """
     records = corpus.records
-    found = ties(records)
-    groups = tied_groups(len(records), found)
+    learned, _ = former.beside(records)
+    barred = former.bars(records) | set(range(len(records), len(records) + len(learned)))
+    names = [record.id for record in [*records, *learned]]
+    found = ties([*records, *learned])
+    groups = tied_groups(len(names), found)
+    free = [group for group in groups if barred.isdisjoint(group)]
+    if records and share and not free:
+        raise DataError(
+            f"corpus.test: all {len(records)} records stood in the training of the model that "
+            "memory.past leads to, or hang together with what did; give benchmark files that it "
+            "was not trained on"
+        )
+    if barred and free:
+        share = min(1.0, share * len(records) / sum(map(len, free)))
     chosen = chosen_groups(
-        groups,
+        free,
         [(record.kind, record.language) for record in records],
         [record.id for record in records],
         share=share,
@@ -413,12 +450,12 @@ def _take_test_by_source(corpus: _Corpus, share: float, seed: int) -> None:
     by_group: dict[int, list[dict[str, str]]] = {group[0]: [] for group in groups}
     first_of = {place: group[0] for group in groups for place in group}
     for tie in found:
-        pair = {"first": records[tie.first].id, "second": records[tie.second].id, "why": tie.why}
+        pair = {"first": names[tie.first], "second": names[tie.second], "why": tie.why}
         by_group[first_of[tie.first]].append(pair)
     corpus.components = [
         {
             "split": "test" if group[0] in chosen else "train",
-            "members": [records[place].id for place in group],
+            "members": [names[place] for place in group],
             "ties": by_group[group[0]],
         }
         for group in sorted(groups, key=lambda group: (-len(group), group[0]))

@@ -51,9 +51,16 @@ from drenpa.memory.probe import (
     blocks_of,
     check_room,
     probe_block,
+    readable_former,
     sample_block,
 )
-from drenpa.memory.select import Decision, capacity_bits, select
+from drenpa.memory.select import (
+    Decision,
+    capacity_bits,
+    median_demand,
+    select,
+    why_outside,
+)
 from drenpa.memory.store import STORE, Store, passage_of
 from drenpa.memory.update import (
     compare,
@@ -66,6 +73,7 @@ from drenpa.memory.update import (
 LEDGER = "ledger.jsonl"
 STORE_FOLDER = "store"
 JOURNAL = "probes.jsonl"
+FORMER = 3  # of a record's former answers, the newest that are probed
 
 
 class ProbedModel(AnswerLogprobs, Generator, Protocol):
@@ -116,7 +124,7 @@ def plan_select(
         _clear(folder)
         records = _records(corpus)
         load = load_model or _loader(policy, engine, instruction)
-        probes, parameters = _probe(records, {}, load, config, folder, seed)
+        probes, parameters, _ = _probe(records, {}, load, config, folder, seed)
         budget = capacity_bits(parameters, config.select)
         decisions = _decide(records, probes, config, budget, {})
         at = clock()
@@ -185,11 +193,11 @@ def plan_update(
         records = _records(corpus)
         past = read_ledger(memory.path / LEDGER)
         with Store.open(memory.path / STORE_FOLDER / STORE, read_only=True) as older:
-            former = {record.id: _former_answers(older, record) for record in records}
+            former = _former_answers(older, records, config)
             store = older.copy(folder / STORE_FOLDER / STORE)
         load = load_model or _loader(policy, engine, instruction)
         with store:
-            probes, parameters = _probe(records, former, load, config, folder, seed)
+            probes, parameters, unread = _probe(records, former, load, config, folder, seed)
             changes = compare(records, replay(past), probes, config)
             at = clock()
             entries = entries_of(changes, records, model=model["digest"], at=at)
@@ -210,6 +218,7 @@ def plan_update(
             "actions": counted(one.action for one in changes),
             "replay": replay_queue(standings, decisions),
             "removed": gone,
+            "warnings": unread,
         }
 
     return Plan(
@@ -255,10 +264,12 @@ def _probe(
     config: MemoryConfig,
     folder: Path,
     seed: int,
-) -> tuple[dict[str, Probe], int]:
+) -> tuple[dict[str, Probe], int, list[str]]:
     """Probe all records block by block; blocks that a broken run has done are taken from its
     journal.
 
+    returns: the probes, how many weights the model has, and a line about each former answer that it
+             cannot read.
     raises: DataError that names every record which the model cannot read, before any is probed.
     """
     journal = folder / SCRATCH / JOURNAL
@@ -267,11 +278,12 @@ def _probe(
     }
     model = load()
     blocks = blocks_of(records, config.probe.block)
-    check_room(blocks, former, model.too_long)
+    check_room(blocks, model.too_long)
+    readable, unread = readable_former(blocks, former, model.too_long)
     with track("memory: probes", len(records)) as work:
         for number, block in enumerate(blocks):
             if not all(record.id in done for record in block):
-                probes = probe_block(block, model, former=former)
+                probes = probe_block(block, model, former=readable)
                 if config.probe.samples:
                     probes = sample_block(
                         block, probes, model, config.probe, seed=seed, key=(number,)
@@ -280,7 +292,7 @@ def _probe(
                     append_line(journal, probe.model_dump(mode="json"))
                     done[probe.record] = probe
             work.advance(len(block))
-    return {record.id: done[record.id] for record in records}, model.parameters
+    return {record.id: done[record.id] for record in records}, model.parameters, unread
 
 
 def _decide(
@@ -302,10 +314,22 @@ def _records(corpus: Artefact) -> list[Record]:
     return records
 
 
-def _former_answers(store: Store, record: Record) -> list[str]:
-    """The answers that the record had before, as the store's history tells."""
-    told = [version.passage.text for version in store.history(record.id)]
-    return [text for text in dict.fromkeys(told) if text != record.answer]
+def _former_answers(
+    store: Store, records: Sequence[Record], config: MemoryConfig
+) -> dict[str, list[str]]:
+    """The newest answers that records had before, as the store's history tells, oldest first.
+
+    A record that stays outside the weights has none: nothing is decided by what they hold of it.
+    """
+    rare_below = config.select.rare_share * median_demand(records)
+    former = {}
+    for record in records:
+        if why_outside(record, rare_below):
+            continue
+        newest_first = [version.passage.text for version in store.history(record.id)][::-1]
+        others = [text for text in dict.fromkeys(newest_first) if text != record.answer]
+        former[record.id] = others[:FORMER][::-1]
+    return former
 
 
 def _clear(folder: Path) -> None:

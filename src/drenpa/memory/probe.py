@@ -34,6 +34,8 @@ from drenpa.core.roles import Generator, Sampling
 from drenpa.memory.ledger import Share
 
 Floats = NDArray[np.float64]
+TooLong = Callable[[Sequence[tuple[str, str]]], Sequence[str]]
+"""Says of each (question, answer) why the model cannot read it; nothing where it can."""
 MIN_SPAN = 0.1  # nats a token that an open book must tell before anything can be measured by it
 
 
@@ -193,37 +195,53 @@ def probe_block(
     return probes
 
 
-def check_room(
-    blocks: Sequence[Sequence[Record]],
-    former: Mapping[str, Sequence[str]],
-    too_long: Callable[[Sequence[tuple[str, str]]], Sequence[str]],
-) -> None:
+def check_room(blocks: Sequence[Sequence[Record]], too_long: TooLong) -> None:
     """Check that the model can read every question and answer that the probe puts together.
 
-    too_long: says of each (question, answer) why the model cannot read it; nothing where it can.
-    raises:   DataError that names every record that is too long, or two that are so together.
+    raises: DataError that names every record that is too long, or two that are so together.
     """
     faults: list[str] = []
     for block in blocks:
-        rows = _asked(block, _older(block, former))
+        rows = _asked(block, [])
         reasons = too_long([pair for *_, pair in rows])
-        which = ["its answer"] * len(block) * (len(block) + 1)
-        which += ["a former answer"] * (len(rows) - len(which))
         found = {
-            (asking, told, answer): reason
-            for (asking, told, _), answer, reason in zip(rows, which, reasons, strict=True)
+            (asking, told): reason
+            for (asking, told, _), reason in zip(rows, reasons, strict=True)
             if reason
         }
-        alone = {told for asking, told, _ in found if asking == told}
-        for (asking, told, answer), reason in found.items():
+        alone = {told for asking, told in found if asking == told}
+        for (asking, told), reason in found.items():
             if asking == told:
-                put = f"{answer} laid open before its question, and said after it"
+                put = "its answer laid open before its question, and said after it"
                 faults.append(f"record {told}: {put}: {reason}; shorten it or leave it out")
             elif not {asking, told} & alone:
-                put = f"{answer} after the question of record {asking}"
+                put = f"its answer after the question of record {asking}"
                 faults.append(f"record {told}: {put}: {reason}; shorten one or leave it out")
     if faults:
         raise DataError(faults)
+
+
+def readable_former(
+    blocks: Sequence[Sequence[Record]], former: Mapping[str, Sequence[str]], too_long: TooLong
+) -> tuple[dict[str, list[str]], list[str]]:
+    """Leave out the former answers that the model cannot read with the questions of their blocks.
+
+    Nobody can shorten them any more, so they must not keep the probe from beginning.
+
+    returns: record id → former answers, and a line about each that was left out.
+    """
+    kept: dict[str, list[str]] = {}
+    told: list[str] = []
+    for block in blocks:
+        for place, text in _older(block, former):
+            record = block[place]
+            reasons = too_long([pair for *_, pair in _asked_of_former(block, place, text)])
+            reason = next(filter(None, reasons), "")
+            if reason:
+                told.append(f"record {record.id}: a former answer was not probed: {reason}")
+            else:
+                kept.setdefault(record.id, []).append(text)
+    return kept, told
 
 
 def _older(records: Sequence[Record], former: Mapping[str, Sequence[str]]) -> list[tuple[int, str]]:
@@ -250,10 +268,17 @@ def _asked(
         for one in records
     ]
     for place, text in older:
-        own = records[place]
-        rows += [(asking.id, own.id, (asking.question, text)) for asking in records]
-        rows.append((own.id, own.id, (open_book(own.question, text), text)))
+        rows += _asked_of_former(records, place, text)
     return rows
+
+
+def _asked_of_former(
+    records: Sequence[Record], place: int, text: str
+) -> list[tuple[str, str, tuple[str, str]]]:
+    """Return what is read of a former answer of the record at a place, as `_asked` has it."""
+    own = records[place]
+    rows = [(asking.id, own.id, (asking.question, text)) for asking in records]
+    return [*rows, (own.id, own.id, (open_book(own.question, text), text))]
 
 
 def _best_former(

@@ -61,7 +61,8 @@ def compare(
 ) -> list[Change]:
     """Compare each record's standing with its probe after training.  [P14]
 
-    A record that the ledger does not hold yet is treated as external until now.
+    A record that the ledger does not hold yet was never trained by us: what the model knows of it,
+    it knew already.
 
     raises: DataError when a record was not probed.
     """
@@ -172,8 +173,10 @@ def _judge(
         if probe.known < forgotten_below:
             return "forgotten", "replay", f"{told} fell below {forgotten_below:.2f}"
         return before, "none", f"{told} is not below {forgotten_below:.2f}"
-    if probe.known >= known_above:
-        gain = probe.known - (standing.known if standing is not None else 0.0)
+    if standing is None and probe.known >= known_above:
+        return "known", "none", f"{told} reaches {known_above:.2f}, and it was never trained"
+    if standing is not None and probe.known >= known_above:
+        gain = probe.known - standing.known
         if gain >= config.update.learned_gain or before != "external":
             action: Action = "promote" if before in ("contradicted", "demoted") else "none"
             return "learned", action, f"{told} reaches {known_above:.2f}"
