@@ -110,15 +110,23 @@ class Reply:
 class EndpointError(Exception):
     """This request got no reply; another may, unless the reason holds `for_all`.
 
+    refused: whether the service looked at this very request and will not answer it.
     said:   the service's own words about it, without the key.
     remedy: what a person can do about it; empty where the reason says so itself.
     """
 
     def __init__(
-        self, why: str, *, for_all: bool = False, said: str = "", remedy: str = ""
+        self,
+        why: str,
+        *,
+        for_all: bool = False,
+        refused: bool = False,
+        said: str = "",
+        remedy: str = "",
     ) -> None:
         super().__init__(why)
         self.for_all = for_all
+        self.refused = refused
         self.said = said
         self.remedy = remedy
 
@@ -346,7 +354,7 @@ class ChatClient:
             )
             return EndpointError(why, for_all=True, said=said, remedy=check)
         if error.status_code not in _AGAIN and error.status_code < 500:
-            return EndpointError(why, said=said)
+            return EndpointError(why, refused=True, said=said)
         wait_s = retry_after_s(error.retry_after, datetime.now(UTC))
         if wait_s is not None and wait_s > LONGEST_TOLD_S:
             asks = f"{why} and asks to wait {wait_s:.0f} s"

@@ -103,7 +103,7 @@ class EndpointWriter:
         for place, found in spread(asked, requests, max(1, at_once)):
             if isinstance(found, Reply):
                 keep(place, replace(found, text=found.text.strip()))
-            elif _of_this_request_alone(found):
+            elif found.refused:
                 refused[place] = _told(found)
             else:
                 faults.append(found)
@@ -190,15 +190,6 @@ class LocalWriter:
         """Return the most tokens that a request may take; no money."""
         text = _as_one_turn(request["messages"])
         return len(text.encode()), self.max_tokens, 0.0
-
-
-def _of_this_request_alone(fault: EndpointError) -> bool:
-    """Whether the service refused what was asked, rather than failed, or refused whoever asks.
-
-    A refusal has the service's status behind it. What was tried until the retries ran out, or was
-    not asked at all, has none.
-    """
-    return not fault.for_all and hasattr(fault.__context__, "status_code")
 
 
 def _told(fault: EndpointError) -> str:
