@@ -127,7 +127,7 @@ def checker_figures(items: Sequence[Mapping[str, Any]], model: str, count: int) 
         )
         requests.append(writer.request([{"role": "user", "content": text}]))
     replies: dict[int, Reply] = {}
-    writer.send(requests, replies.__setitem__, at_once=1, spent=0.0)
+    writer.send(requests, replies.__setitem__, at_once=1, spent=0.0, lose=lambda _: None)
     found = [unsupported_claims(replies[place].text) for place in range(len(chosen))]
     judged = [
         (str(item["shepherd_id"]), holds, claims is None or bool(claims))
