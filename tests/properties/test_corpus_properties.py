@@ -147,7 +147,7 @@ records = st.lists(
         kind=st.sampled_from(["foundation", "connection"]),
         source=st.sampled_from(["", "a", "b", "c"]),
     ),
-    max_size=12,
+    max_size=10,  # what stands in more is a formula
 ).map(lambda rows: [Record(id=f"r{number:02}", **row) for number, row in enumerate(rows)])
 
 

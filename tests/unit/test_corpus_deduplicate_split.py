@@ -106,6 +106,32 @@ def test_many_copies_of_one_text_take_few_comparisons():
     assert len(asked) == 400  # each text is looked at once; half a million pairs would take seconds
 
 
+def test_records_of_which_one_nearly_says_what_another_says_or_asks_stay_together():
+    rows = [  # seven units, one of them a little otherwise: no shared run, and no quotation
+        Record(
+            id="a",
+            kind="foundation",
+            question="Why flat?",
+            answer="Rivers carry sand to the sea bed.",
+        ),
+        Record(
+            id="b",
+            kind="foundation",
+            question="What fills it?",
+            answer="Rivers carry sand to the sea beds.",
+        ),
+        Record(
+            id="c",
+            kind="foundation",
+            question="Rivers carry sand to the sea bedded?",
+            answer="Yes.",
+        ),
+        Record(id="d", kind="foundation", question="Who sang?", answer="A choir of forty monks."),
+    ]
+    assert components(rows) == [(0, 1, 2), (3,)]
+    assert {tie.why for tie in ties(rows)} == {"near"}
+
+
 def templated(count, seed=7):
     """Questions of one template, nearly all just below the threshold of 0.8 to each other."""
     draw = random.Random(seed)
