@@ -17,7 +17,7 @@ from drenpa.desk.access import host_name, key_of, links, pass_for
 from drenpa.desk.app import create_app
 
 HOST = "http://127.0.0.1:8765"
-NASTY = "<script>alert('x')</script> & \"quotes\" {{ 7 * 7 }}"
+NASTY = "<script>alert('x')</script> & \"quotes\" {{ 7919 * 7919 }}"
 RATING = {
     "agrees": "yes",
     "kind": "foundation",
@@ -122,7 +122,7 @@ def test_everything_shown_is_escaped(desk):
     for page in (desk.item(), desk.client.get("/"), desk.client.get("/?phase=<script>")):
         assert page.status_code == 200
         assert "<script" not in page.text
-        assert "49" not in page.text
+        assert str(7919 * 7919) not in page.text
     assert "&lt;script&gt;alert" in desk.item().text
     missing = desk.item("<script>")
     assert missing.status_code == 404
