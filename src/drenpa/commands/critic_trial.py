@@ -23,7 +23,7 @@ from drenpa.core.errors import ArtefactError, DataError
 from drenpa.core.records import Ranking, Record
 from drenpa.corpus.formats import Faults
 from drenpa.corpus.intake import read_rows
-from drenpa.critic.pairs import Pair, pairs_in_rankings
+from drenpa.critic.pairs import CRITIQUES, Pair, pairs_in_rankings
 from drenpa.report.charts import Point, reliability_chart
 
 SOURCES: Mapping[str, str] = {
@@ -45,7 +45,6 @@ BOUNDS = (
     "95 %",
 )
 PLOT = "reliability.svg"
-CRITIQUES = "critiques.jsonl"  # of a critic's artefact
 DRAW_SEED = 0
 
 

@@ -119,7 +119,7 @@ def ask_kinds(
         except EndpointError as error:
             return "", f"{NO_REPLY}{error}"
 
-    replies = dict(spread(ask, items, asking.workers))
+    replies = dict(spread(ask, items, asking.workers, client.stopped))
     for place, (name, _) in enumerate(items):
         label, reason = replies[place]
         yield {

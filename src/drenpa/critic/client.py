@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from threading import Event
 from typing import Any, Protocol
 
 from drenpa.config import EngineConfig
@@ -86,21 +85,21 @@ class EndpointWriter:
     ) -> Refused:
         """Ask the service; see `Writer.send`."""
         purse = Purse(self.endpoint.max_cost, spent, lose)
-        over = Event()
+        stopped = self._client.stopped
 
         def asked(request: Request) -> Reply | EndpointError:
-            if over.is_set():
+            if stopped.is_set():
                 return EndpointError("not asked, since those before it failed")
             body = {name: value for name, value in request.items() if name != "at"}
             try:
                 return self._client.send(body, purse)
             except EndpointError as fault:
                 if fault.for_all:
-                    over.set()
+                    stopped.set()
                 return fault
 
         faults, refused = [], {}
-        for place, found in spread(asked, requests, max(1, at_once)):
+        for place, found in spread(asked, requests, max(1, at_once), stopped):
             if isinstance(found, Reply):
                 keep(place, replace(found, text=found.text.strip()))
             elif found.refused:

@@ -10,6 +10,9 @@ from pydantic import model_validator
 from drenpa.core.records import Candidate, Ranking, Row, Text
 from drenpa.critic.examples import pairs_of
 
+CRITIQUES = "critiques.jsonl"
+"""Of a critic's artefact: every critique of a held-out answer that it was measured with."""
+
 
 class Pair(Row):
     """Two answers to one question and which of them a person preferred.

@@ -47,6 +47,7 @@ from drenpa.critic.layout import SLOTS
 from drenpa.critic.lots import draw_lots
 from drenpa.critic.model import CriticModel
 from drenpa.critic.objective import critic_loss, critique_loss, pairs_in, pairs_right, score_loss
+from drenpa.critic.pairs import CRITIQUES
 from drenpa.critic.schedule import Schedule
 from drenpa.critic.score import HEAD, SETTINGS, Critic, CriticSettings, Written
 from drenpa.critic.watch import EpochWatch
@@ -590,7 +591,7 @@ class _Training:
         table = accuracy_table(examples, scores, used=self.used)
         write_text(self.folder / "accuracy.json", json.dumps(table, indent=2, ensure_ascii=False))
         if self.critic.writes:
-            write_text(self.folder / "critiques.jsonl", dump_lines(_shown(examples, written)))
+            write_text(self.folder / CRITIQUES, dump_lines(_shown(examples, written)))
         return table
 
 
